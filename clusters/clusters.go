@@ -1,0 +1,97 @@
+// Package clusters says what a cluster under test is: where it comes from (Provider), what it is made of (Cluster, Node),
+// which Kubernetes timers it runs with (Profile), and what "as before" means (Fingerprint, Reset).
+//
+// Concrete providers live in folders of their own (kindcluster, existing); nothing here breaks, measures or judges.
+package clusters
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// The labels that everything we make carries: objects in a cluster as labels, containers and networks of a container
+// engine as labels too.
+const (
+	LabelManaged = "rebound.dev/managed" // "true" on whatever Rebound made
+	LabelRun     = "rebound.dev/run"     // the run that made it
+	LabelCluster = "rebound.dev/cluster" // the cluster it belongs to
+)
+
+// Errors that callers decide on.
+var (
+	// ErrNotFound: there is no cluster of that name that Rebound made.
+	ErrNotFound = errors.New("no such cluster")
+	// ErrNameTaken: a cluster of that name exists already.
+	ErrNameTaken = errors.New("cluster name is taken")
+	// ErrNoEngine: no container engine answers.
+	ErrNoEngine = errors.New("no container engine answers")
+	// ErrNotAsBefore: a reset could not bring the cluster back to its fingerprint.
+	ErrNotAsBefore = errors.New("cluster is not as before")
+)
+
+// Spec is the cluster that is asked for.
+type Spec struct {
+	Name          string      `json:"name"`
+	Profile       string      `json:"profile"`
+	ControlPlanes int         `json:"controlPlanes"`
+	Workers       []NodeGroup `json:"workers"`
+	// Image is the node image; empty means the provider's choice.
+	Image string `json:"image,omitempty"`
+}
+
+// NodeGroup is a number of workers with the same labels and role.
+type NodeGroup struct {
+	Count  int               `json:"count"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Role   string            `json:"role,omitempty"`
+}
+
+// Provider is where clusters come from. Its clusters survive the process: Get finds one that another process made.
+type Provider interface {
+	// Create makes a cluster and returns once it is usable by our own readiness. When ctx ends it leaves nothing behind.
+	Create(ctx context.Context, spec Spec) (*Cluster, error)
+	// Get returns the named cluster, or ErrNotFound.
+	Get(ctx context.Context, name string) (*Cluster, error)
+	// Delete removes it and its files; deleting what is not there is ErrNotFound.
+	Delete(ctx context.Context, name string) error
+}
+
+// Lister is a Provider that can name its clusters.
+type Lister interface {
+	List(ctx context.Context) ([]*Cluster, error)
+}
+
+// Cluster is a running cluster. The zero value is of no use; providers make them.
+type Cluster struct {
+	Name     string
+	Provider string
+	// KubernetesVersion is the API server's own ("v1.36.3").
+	KubernetesVersion string
+	Profile           Profile
+	Spec              Spec
+	// Kubeconfig is the path of the cluster's own kubeconfig file; the user's is never read or written.
+	Kubeconfig string
+	Nodes      []Node
+	// State is the folder where the cluster's own files lie: kubeconfig, spec.json, fingerprint.json.
+	State string
+}
+
+// Node is one machine of the cluster. Exec runs argv in it as root, outside any pod, and returns what it printed to
+// standard output; the error carries the exit code and standard error. It needs neither kubelet nor API server.
+type Node interface {
+	Name() string
+	Exec(ctx context.Context, argv ...string) ([]byte, error)
+}
+
+// Streamer is a Node that can feed a command and follow its output while it runs; nil streams are allowed.
+type Streamer interface {
+	Stream(ctx context.Context, stdin io.Reader, stdout io.Writer, argv ...string) error
+}
+
+// ImageHolder is a Node whose container runtime can be asked for an image and given one (an image archive, as
+// `docker save` writes it).
+type ImageHolder interface {
+	HasImage(ctx context.Context, ref string) (bool, error)
+	LoadImage(ctx context.Context, archive io.Reader) error
+}
