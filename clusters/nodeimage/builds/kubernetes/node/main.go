@@ -64,7 +64,7 @@ func runKubeadm() int {
 
 func runKubectl() int {
 	// Upstream sets the verbosity before it builds the command, so that plugin handling is logged at that level too.
-	_ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 		kubectlutil.CheckErr(err) // prints the error as people know it from kubectl, and exits
 	}
