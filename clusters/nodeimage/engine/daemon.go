@@ -44,7 +44,7 @@ func (o Options) start(ctx context.Context) error {
 	if _, err := clearStale(containerdPid, "containerd"); err != nil {
 		return err
 	}
-	if err := o.ensureRuntime(ctx); err != nil {
+	if err := o.buildRuntime(ctx); err != nil {
 		return err
 	}
 	if err := o.writeConfig(false); err != nil {

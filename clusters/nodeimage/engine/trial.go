@@ -20,8 +20,10 @@ const (
 func (o Options) try(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, trialLimit)
 	defer cancel()
-	if err := o.ensureRuntime(ctx); err != nil {
-		return err
+	if _, err := os.Stat(o.runtimePath()); err != nil {
+		if err := o.buildRuntime(ctx); err != nil {
+			return err
+		}
 	}
 	program, err := os.ReadFile(o.runtimePath())
 	if err != nil {
@@ -56,11 +58,8 @@ func (o Options) try(ctx context.Context) (err error) {
 
 func (o Options) runtimePath() string { return filepath.Join(o.StateDir, RuntimeName) }
 
-// ensureRuntime builds our runtime where it is not there yet. It is replaced whole: containers may be using it.
-func (o Options) ensureRuntime(ctx context.Context) error {
-	if _, err := os.Stat(o.runtimePath()); err == nil {
-		return nil
-	}
+// buildRuntime builds our runtime from today's sources. The old one is replaced whole: containers may be using it.
+func (o Options) buildRuntime(ctx context.Context) error {
 	if err := os.MkdirAll(o.StateDir, 0o755); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
