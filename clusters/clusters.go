@@ -7,7 +7,9 @@ package clusters
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 )
 
 // The labels that everything we make carries: objects in a cluster as labels, containers and networks of a container
@@ -20,15 +22,51 @@ const (
 
 // Errors that callers decide on.
 var (
-	// ErrNotFound: there is no cluster of that name that Rebound made.
-	ErrNotFound = errors.New("no such cluster")
+	// ErrNotFound: there is no cluster of that name that Rebound made, or no such node in it.
+	ErrNotFound = errors.New("not found")
 	// ErrNameTaken: a cluster of that name exists already.
 	ErrNameTaken = errors.New("cluster name is taken")
 	// ErrNoEngine: no container engine answers.
 	ErrNoEngine = errors.New("no container engine answers")
 	// ErrNotAsBefore: a reset could not bring the cluster back to its fingerprint.
 	ErrNotAsBefore = errors.New("cluster is not as before")
+	// ErrUnreachable: the cluster is known, but its nodes or its API server do not answer.
+	ErrUnreachable = errors.New("cluster does not answer")
+	// ErrNotReady: a new cluster did not become usable within the limit.
+	ErrNotReady = errors.New("cluster is not ready")
+	// ErrNoImage: the node image is neither there nor to be had.
+	ErrNoImage = errors.New("node image is missing")
+	// ErrHostLimit: the host has too little of something (disk space, inotify instances) for the cluster.
+	ErrHostLimit = errors.New("host has too little left")
+	// ErrBadSpec: the provider cannot make the cluster that was asked for.
+	ErrBadSpec = errors.New("cluster spec cannot be met")
+	// ErrBusy: another process is making or removing the cluster at this moment.
+	ErrBusy = errors.New("cluster is being changed by another process")
 )
+
+// ExecError is a command that failed in a node.
+type ExecError struct {
+	Node string
+	Argv []string
+	// Code is the command's exit code; -1 where it could not be started or was ended by a signal.
+	Code int
+	// Stderr is the tail of what it printed to standard error.
+	Stderr string
+	// Err is the cause underneath; the context's error where that ended the command.
+	Err error
+}
+
+// Error names the node, the command and its last words.
+func (e *ExecError) Error() string {
+	text := fmt.Sprintf("node %s: %s: %v", e.Node, strings.Join(e.Argv, " "), e.Err)
+	if last := strings.TrimSpace(e.Stderr); last != "" {
+		text += ": " + last
+	}
+	return text
+}
+
+// Unwrap returns the cause underneath.
+func (e *ExecError) Unwrap() error { return e.Err }
 
 // Spec is the cluster that is asked for.
 type Spec struct {
@@ -75,6 +113,19 @@ type Cluster struct {
 	Nodes      []Node
 	// State is the folder where the cluster's own files lie: kubeconfig, spec.json, fingerprint.json.
 	State string
+	// Problem is nil where the cluster can be used. List sets it for one that is known but dead (ErrUnreachable), so that
+	// it can be shown and deleted; Get and Create never return such a cluster.
+	Problem error
+}
+
+// Node returns the named node.
+func (c *Cluster) Node(name string) (Node, error) {
+	for _, node := range c.Nodes {
+		if node.Name() == name {
+			return node, nil
+		}
+	}
+	return nil, fmt.Errorf("node %q in cluster %q: %w", name, c.Name, ErrNotFound)
 }
 
 // Node is one machine of the cluster. Exec runs argv in it as root, outside any pod, and returns what it printed to
