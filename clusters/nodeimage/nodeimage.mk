@@ -3,6 +3,9 @@ NODEIMAGE_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 
 .PHONY: engine node-image
 
+# What the top-level Makefile runs in this module.
+NODEIMAGE_TEST := go test -race ./...
+
 engine: ## Find a Docker that answers, or install and start one (ENGINE=skip turns it off)
 	@cd $(NODEIMAGE_DIR) && go run ./cmd/nodeimage engine
 

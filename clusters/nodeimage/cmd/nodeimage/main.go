@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/rebound-chaos/rebound/clusters/nodeimage/engine"
+	"github.com/rebound-chaos/rebound/clusters/nodeimage/recipe"
 )
 
 const usage = `usage: nodeimage [flags] engine   find a Docker that answers, or install and start one
@@ -45,6 +46,7 @@ func run(ctx context.Context, args []string) error {
 		flags.PrintDefaults()
 	}
 	state := flags.String("engine-state", "/var/lib/rebound/engine", "where a Docker started here keeps its log")
+	from := flags.String("from", string(recipe.Auto), "where the image comes from: auto, pull or build")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -62,9 +64,28 @@ func run(ctx context.Context, args []string) error {
 	switch flags.Arg(0) {
 	case "engine":
 		return engine.Ensure(ctx, engine.Options{Out: os.Stderr, StateDir: *state, BuildRuntime: runtimeBuilder(module)})
+	case "image":
+		return image(ctx, module, recipe.Source(*from))
 	}
 	flags.Usage()
 	return fmt.Errorf("unknown command %q", flags.Arg(0))
+}
+
+// image prints the name of the node image to use, as the last line.
+func image(ctx context.Context, module string, from recipe.Source) error {
+	if from != recipe.Auto && from != recipe.Pull && from != recipe.Build {
+		return fmt.Errorf("-from=%s: it is auto, pull or build", from)
+	}
+	cache, err := recipe.CacheDir()
+	if err != nil {
+		return err
+	}
+	name, err := recipe.Ensure(ctx, recipe.Options{Out: os.Stderr, Module: module, Cache: cache, From: from})
+	if err != nil {
+		return err
+	}
+	fmt.Println(name)
+	return nil
 }
 
 // runtimeBuilder compiles our OCI runtime out of the module's directory.
