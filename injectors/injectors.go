@@ -86,6 +86,14 @@ type Object struct {
 	Containers []string `json:"containers,omitempty"`
 }
 
+// String names the object for people: "Pod shop/web-0".
+func (o Object) String() string {
+	if o.Namespace == "" {
+		return o.Kind + " " + o.Name
+	}
+	return o.Kind + " " + o.Namespace + "/" + o.Name
+}
+
 // World is what an injector may touch.
 type World interface {
 	API() kubernetes.Interface
