@@ -31,7 +31,7 @@ func main() {
 	os.Exit(cli.Main(context.Background(), cli.Config{
 		Version: version, Commit: commit, Faults: faults,
 		Providers: map[string]func() (clusters.Provider, error){
-			"kind": func() (clusters.Provider, error) { return kindcluster.New(kindcluster.Options{}) },
+			"kind": func() (clusters.Provider, error) { return kindcluster.New(kindcluster.WithProgress(os.Stderr)) },
 		},
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals(),
 	}, os.Args[1:]))

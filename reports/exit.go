@@ -22,7 +22,7 @@ func (r *Report) Conclude() {
 	for _, s := range r.Scenarios {
 		verdicts = append(verdicts, s.Verdict)
 	}
-	r.Verdict = Worst(verdicts...)
+	r.Verdict, _ = assertions.Combine(verdicts...)
 	r.ExitCode = r.code()
 }
 
@@ -61,19 +61,4 @@ func (r *Report) lacksInjection() bool {
 		}
 	}
 	return false
-}
-
-// Worst is the verdict of a whole from those of its parts: missed before unknown before met; parts that are not
-// applicable do not count, and a whole of nothing else is not applicable.
-func Worst(parts ...assertions.Verdict) assertions.Verdict {
-	worst := assertions.NotApplicable
-	rank := map[assertions.Verdict]int{
-		assertions.NotApplicable: 0, assertions.Met: 1, assertions.Unknown: 2, assertions.Missed: 3,
-	}
-	for _, v := range parts {
-		if rank[v] > rank[worst] {
-			worst = v
-		}
-	}
-	return worst
 }

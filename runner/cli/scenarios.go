@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rebound-chaos/rebound/clusters"
+	"github.com/rebound-chaos/rebound/injectors"
 	"github.com/rebound-chaos/rebound/runner"
 	"github.com/rebound-chaos/rebound/runner/recorder/prober"
 	"github.com/rebound-chaos/rebound/scenarios"
@@ -38,6 +40,15 @@ func types(config *Config) scenarios.Types {
 
 func newLoader(config *Config) (*scenarios.Loader, error) {
 	return scenarios.NewLoader(types(config))
+}
+
+// Shipped loads every shipped scenario, as `run` without names does.
+func Shipped(ctx context.Context, faults injectors.Registry) ([]*scenarios.Scenario, error) {
+	loader, err := newLoader(&Config{Faults: faults})
+	if err != nil {
+		return nil, err
+	}
+	return loader.Load(ctx, sources(nil, nil), scenarios.Options{})
 }
 
 // sources lists what to load: files, shipped scenarios by name, or every shipped one where neither is named.
