@@ -76,6 +76,10 @@ bench: engine node-image build ## Measure Rebound itself: cluster creation, rese
 	$(GO) test -tags cluster -run '^$$' -bench . -benchtime 1x -timeout 40m ./clusters/kindcluster
 	$(GO) test -run '^$$' -bench . ./assertions ./scenarios
 
+.PHONY: soak
+soak: engine node-image build ## Run what takes longer than CI allows: the outage held against an independent sampler, 20 times
+	REBOUND_PROGRAM=$(CURDIR)/bin/rebound $(GO) test -tags soak -timeout 60m -count=1 -v ./runner/suite
+
 .PHONY: clean
 clean: ## Remove what was built and reported here (clusters: rebound cluster delete NAME)
 	rm -rf bin $(OUT)

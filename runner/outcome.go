@@ -111,4 +111,3 @@ func statistics(plan *Plan, runs []reports.Run) []reports.Statistics {
 	}
 	return out
 }
-

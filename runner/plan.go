@@ -221,4 +221,3 @@ func (p *Plan) WriteText(out io.Writer) error {
 	_, err := io.WriteString(out, b.String())
 	return err
 }
-

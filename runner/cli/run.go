@@ -87,11 +87,11 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 // runFlags is what only `run` takes.
 type runFlags struct {
 	selection
-	repeat                                              int
+	repeat                                                  int
 	out, provider, cluster, profile, program, image, format string
-	seed                                                int64
-	twins, keep                                         bool
-	timeout                                             time.Duration
+	seed                                                    int64
+	twins, keep                                             bool
+	timeout                                                 time.Duration
 }
 
 func newRun(config *Config) *cobra.Command {

@@ -1,5 +1,7 @@
 //go:build cluster
 
+package suite
+
 import (
 	"context"
 	"fmt"
