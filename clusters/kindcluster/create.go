@@ -248,7 +248,7 @@ func (c *creation) settle(ctx context.Context, made *clusters.Cluster) error {
 	if made.KubernetesVersion, err = answers(ctx, api); err != nil {
 		return err
 	}
-	return nil
+	return clusters.SaveFingerprint(ctx, made)
 }
 
 // makeNetwork makes the cluster's own network as kind makes its one: a bridge with the MTU of the default one, IPv6 where
