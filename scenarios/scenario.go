@@ -1,3 +1,8 @@
+// Package scenarios is the file format: what a scenario can say (Scenario and the types below it), how files are loaded,
+// merged and checked (Loader), and how their demands become those of the assertions package (Compile).
+//
+// It knows no concrete fault and no concrete probe: their names and parameters are handed in (Types), and from the same
+// Go types come the decoder and the JSON Schema (Schema). It touches no cluster.
 package scenarios
 
 import (
@@ -19,10 +24,11 @@ type Scenario struct {
 
 	// File is where the scenario was read from, as given on the command line ("library:pod-kill" for a shipped one); Dir is
 	// the folder that relative paths in it start from ("" for standard input and shipped files); Hash is the SHA-256 of
-	// the merged document. Positions finds the place of a field.
-	File string `json:"-"`
-	Dir  string `json:"-"`
-	Hash string `json:"-"`
+	// the merged document, in hexadecimal. Merged is that document itself as YAML, parameters filled in, without defaults.
+	File   string `json:"-"`
+	Dir    string `json:"-"`
+	Hash   string `json:"-"`
+	Merged []byte `json:"-"`
 }
 
 // Metadata says what the scenario is.
@@ -45,9 +51,10 @@ type Spec struct {
 	Steady     *Steady             `json:"steady,omitempty"`
 	Steps      []Step              `json:"steps,omitempty"`
 	Objectives []Objective         `json:"objectives,omitempty"`
-	Abort      *Condition          `json:"abort,omitempty"`
-	Twins      []Twin              `json:"twins,omitempty"`
-	Repeat     int                 `json:"repeat,omitempty"`
+	// Abort is a limit on the run itself: as soon as this condition is false the run heals and stops, verdict unknown.
+	Abort  *Condition `json:"abort,omitempty"`
+	Twins  []Twin     `json:"twins,omitempty"`
+	Repeat int        `json:"repeat,omitempty"` // 1 where absent
 }
 
 // Cluster is the cluster that the scenario asks for.
@@ -252,4 +259,15 @@ type Twin struct {
 type Patch struct {
 	Workload string         `json:"workload,omitempty"` // WORKLOAD/KIND/NAME
 	Merge    map[string]any `json:"merge,omitempty"`    // a JSON merge patch of the object
+	Demo     *DemoPatch     `json:"demo,omitempty"`
+}
+
+// DemoPatch changes a demo workload of the scenario.
+type DemoPatch struct {
+	// Workload is the name of the demo workload; it may be absent where the scenario has only one.
+	Workload string `json:"workload,omitempty"`
+	// Replicas replaces the number of replicas; nil leaves it.
+	Replicas *int `json:"replicas,omitempty"`
+	// Env is added to the demo's switches; a switch that is there already is replaced.
+	Env map[string]string `json:"env,omitempty"`
 }

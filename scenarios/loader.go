@@ -1,0 +1,271 @@
+package scenarios
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rebound-chaos/rebound/scenarios/values"
+)
+
+// Types is everything the file format does not know by itself: it is handed in by the program, never registered.
+type Types struct {
+	// Steps and Probes map the type's key in a file to the type.
+	Steps  map[string]StepType
+	Probes map[string]ProbeType
+	// Profiles are the names of the profiles that there are.
+	Profiles []string
+	// Library holds the shipped files; nil where there is none.
+	Library fs.FS
+}
+
+// StepType is a kind of fault or action.
+type StepType struct {
+	// Fault is true where an undo exists: only then can a step carry `for:`.
+	Fault bool
+	// Doc is one sentence for the schema.
+	Doc string
+	// New returns a pointer to fresh parameters, defaults filled in. Parameters are decoded by their json tags; a
+	// `jsonschema:"..."` tag describes a field; a method Validate() error is called once they are decoded.
+	New func() any
+	// Targets are the kinds of target the step accepts: TargetPods, TargetNodes, TargetObjects. Empty: it takes none.
+	Targets []string
+}
+
+// The kinds of target, as in StepType.Targets.
+const (
+	TargetPods    = "pods"
+	TargetNodes   = "nodes"
+	TargetObjects = "objects"
+)
+
+// ProbeType is a kind of probe.
+type ProbeType struct {
+	// Doc is one sentence for the schema.
+	Doc string
+	// New returns a pointer to fresh parameters, as StepType.New does.
+	New func() any
+	// Writes is true where the probe keeps account of records: `writes:` objectives need one.
+	Writes bool
+}
+
+// Source says where to read scenarios from: a file, a folder (every *.yaml and *.yml below it), "-" for Options.Stdin,
+// "library:NAME" for a shipped scenario, or "library:" for all of them.
+type Source string
+
+// LibraryPrefix opens the name of a shipped scenario, as a Source and in `use:`.
+const LibraryPrefix = "library:"
+
+// Options are what the command line adds to the files.
+type Options struct {
+	// Set overrides parameters by name.
+	Set map[string]string
+	// Root is the folder that manifests and used files have to lie in. Empty: the repository (nearest parent with .git)
+	// of the file that names them, or its folder where there is no repository.
+	Root string
+	// Stdin is what the source "-" reads.
+	Stdin io.Reader
+}
+
+// Loader loads scenario files. It is safe for concurrent use.
+type Loader struct{ types Types }
+
+// NewLoader makes a loader that knows the given steps and probes.
+func NewLoader(types Types) *Loader { return &Loader{types: types} }
+
+// Load reads, merges, checks and decodes the scenarios of all sources, defaults filled in, in the order of the sources.
+// The error is of type Problems where files are wrong: all problems of all files at once.
+func (l *Loader) Load(ctx context.Context, sources []Source, opts Options) ([]*Scenario, error) {
+	validator, err := newValidator(l.types)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		types: l.types, opts: opts, validator: validator,
+		documents: map[location]*document{}, merges: map[location]*node{}, declared: map[string]bool{},
+	}
+	var loaded []*Scenario
+	done := map[location]bool{}
+	for _, source := range sources {
+		for _, found := range s.expand(source) {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if done[found.location] {
+				continue
+			}
+			done[found.location] = true
+			if scenario := s.load(found); scenario != nil {
+				loaded = append(loaded, scenario)
+			}
+		}
+	}
+	s.checkNames(loaded)
+	s.checkSet()
+	if len(s.problems) > 0 {
+		return nil, sorted(s.problems)
+	}
+	return loaded, nil
+}
+
+// session is one call of Load.
+type session struct {
+	types     Types
+	opts      Options
+	validator *validator
+	problems  []Problem
+	documents map[location]*document // nil where a file could not be read
+	merges    map[location]*node     // nil while a merge is under way, and where it failed
+	declared  map[string]bool        // every parameter that any scenario has
+}
+
+func (s *session) report(problems ...Problem) { s.problems = append(s.problems, problems...) }
+
+// load makes one scenario of one file; nil where the file is a partial one, or wrong.
+func (s *session) load(found source) *Scenario {
+	doc := s.read(found.location, found.name, nil)
+	if doc == nil {
+		return nil
+	}
+	if found.inFolder && foreign(doc.root) {
+		return nil
+	}
+	merged := s.merged(doc, nil)
+	if merged == nil { // what it uses is broken: only what stands in the file itself can be told
+		s.checkPartial(doc.root)
+		return nil
+	}
+	if found.inFolder && doc.root.get("metadata", "name") == nil && doc.root.get("spec", "steps") == nil {
+		s.checkPartial(merged)
+		return nil
+	}
+	before := len(s.problems)
+	tree := s.substitute(merged)
+	scenario := s.decode(tree)
+	if scenario == nil || len(s.problems) > before {
+		return nil
+	}
+	scenario.File, scenario.Dir = doc.name, doc.at.dir()
+	if err := scenario.fingerprint(tree); err != nil {
+		s.report(tree.problem("%s", err))
+		return nil
+	}
+	scenario.setDefaults()
+	return scenario
+}
+
+// foreign says that a file of a folder is none of ours: a manifest, say.
+func foreign(root *node) bool {
+	version := root.get("apiVersion")
+	return version != nil && !strings.HasPrefix(strings.ToLower(version.text), "rebound")
+}
+
+// checkPartial checks what can be checked of a file that only others use.
+func (s *session) checkPartial(tree *node) {
+	for _, finding := range s.validator.check(tree) {
+		_, at := tree.find(finding.path)
+		if !strings.Contains(at.text, "$(") { // parameters are filled in where the file is used
+			s.report(finding.problem)
+		}
+	}
+}
+
+// decode checks a merged document and makes a Scenario of it. What the schema refuses is cut out, so that the rest can be
+// decoded and checked as well, and every problem is told in one pass.
+func (s *session) decode(tree *node) *Scenario {
+	findings := s.validator.check(tree)
+	plain := tree.plainValue()
+	refused := make([][]string, 0, len(findings))
+	for _, finding := range findings {
+		s.report(finding.problem)
+		refused = append(refused, finding.path)
+		plain = prune(plain, finding.path)
+	}
+	c := &checker{session: s, tree: tree, refused: refused}
+	data, err := json.Marshal(plain)
+	if err == nil {
+		err = values.Strict(data, &c.scenario)
+	}
+	if err != nil {
+		// Only a pruned document may fail here; elsewhere the schema and the decoder disagree, which must not pass.
+		if len(findings) == 0 {
+			s.report(tree.problem("%s", err))
+		}
+		return nil
+	}
+	c.decodeParams()
+	c.run()
+	return &c.scenario
+}
+
+// prune cuts the value at path out of a plain document: from maps it is deleted, in lists null takes its place.
+func prune(value any, path []string) any {
+	if len(path) == 0 {
+		return map[string]any{}
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		if len(path) == 1 {
+			delete(v, path[0])
+		} else if inner, ok := v[path[0]]; ok {
+			v[path[0]] = prune(inner, path[1:])
+		}
+	case []any:
+		for i := range v {
+			if path[0] != fmt.Sprint(i) {
+				continue
+			}
+			if len(path) == 1 {
+				v[i] = nil
+			} else {
+				v[i] = prune(v[i], path[1:])
+			}
+		}
+	}
+	return value
+}
+
+// fingerprint fills in Merged and Hash.
+func (s *Scenario) fingerprint(tree *node) error {
+	data, err := json.Marshal(tree.plainValue()) // maps come out sorted: formatting does not change the hash
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	s.Hash = hex.EncodeToString(sum[:])
+	s.Merged, err = render(tree)
+	return err
+}
+
+// checkNames demands that scenario names are unique.
+func (s *session) checkNames(loaded []*Scenario) {
+	first := map[string]*Scenario{}
+	for _, scenario := range loaded {
+		if other := first[scenario.Metadata.Name]; other != nil {
+			s.report(Problem{File: scenario.File, Message: fmt.Sprintf("metadata.name %q is taken by %s",
+				scenario.Metadata.Name, other.File)})
+			continue
+		}
+		first[scenario.Metadata.Name] = scenario
+	}
+}
+
+// checkSet refuses parameters from the command line that no file declares.
+func (s *session) checkSet() {
+	for _, name := range slices.Sorted(maps.Keys(s.opts.Set)) {
+		if !s.declared[name] && len(s.documents) > 0 {
+			s.report(Problem{
+				File: "--set", Line: 1, Column: 1, Source: name + "=" + s.opts.Set[name],
+				Message: fmt.Sprintf("no scenario has a parameter %q", name),
+				Hint:    closest(name, slices.Collect(maps.Keys(s.declared))),
+			})
+		}
+	}
+}
