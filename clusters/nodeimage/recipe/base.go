@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/rebound-chaos/rebound/clusters/nodeimage/apt"
 	"github.com/rebound-chaos/rebound/clusters/nodeimage/progress"
@@ -18,14 +18,15 @@ import (
 const (
 	baseArchive  = "base.tar"  // the node's file system before anything of Kubernetes
 	proxyArchive = "proxy.tar" // the tools that kube-proxy calls, with their libraries
-	shellProgram = "busybox"   // one static program with a shell
+	shellArchive = "shell.tar" // a shell and small tools, for helper pods and whoever needs an image with a shell
 )
 
-// basePackages is what a node needs of the distribution. busybox-static is there for the helper image.
+// basePackages is what a node needs of the distribution. busybox is there for the helper image; the static one crashes
+// when it resolves a name, because its C library still loads parts of itself.
 var basePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "conntrack", "iptables", "nftables", "iproute2", "ethtool", "util-linux", "mount",
 	"kmod", "libseccomp2", "pigz", "e2fsprogs", "ca-certificates", "curl", "jq", "procps", "socat", "runc", "ipset",
-	"busybox-static",
+	"busybox",
 }
 
 // emptied are patterns below the base system whose matches go: units that make no sense in a container, as in kind's
@@ -86,7 +87,7 @@ func (b *build) makeBase(ctx context.Context, log *stepLog, dir string, status *
 	if err := proxyLayer(root, filepath.Join(dir, proxyArchive)); err != nil {
 		return err
 	}
-	if err := copyFile(filepath.Join(root, "usr/bin/busybox"), filepath.Join(dir, shellProgram)); err != nil {
+	if err := shellLayer(ctx, log, root, filepath.Join(dir, shellArchive)); err != nil {
 		return err
 	}
 	if err := removeMatches(root, emptied); err != nil {
@@ -168,19 +169,32 @@ func removeMatches(root string, patterns []string) error {
 	return nil
 }
 
-func copyFile(from, to string) (err error) {
-	source, err := os.Open(from)
+// shellLayer makes a small file system of busybox, what it needs, and a link for every command that it has.
+func shellLayer(ctx context.Context, log *stepLog, root, out string) error {
+	const busybox = "usr/bin/busybox"
+	var applets strings.Builder
+	list := exec.CommandContext(ctx, "/"+busybox, "--list")
+	list.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	list.Dir = "/"
+	list.Stdout, list.Stderr = &applets, log.file
+	if err := list.Run(); err != nil {
+		return fmt.Errorf("list busybox's commands: %w", err)
+	}
+	names, err := closure(root, []string{busybox})
 	if err != nil {
-		return fmt.Errorf("copy: %w", err)
+		return err
 	}
-	defer source.Close()
-	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
-	if err != nil {
-		return fmt.Errorf("copy: %w", err)
+	entries := []entry{
+		func(l *layer) error { return l.dir("tmp", 0o1777) },
+		textFile("etc/passwd", "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+		textFile("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+		textFile("etc/nsswitch.conf", "hosts: files dns\n"),
 	}
-	defer func() { err = errors.Join(err, target.Close()) }()
-	if _, err := io.Copy(target, source); err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
+	for _, name := range names {
+		entries = append(entries, program(name, filepath.Join(root, name)))
 	}
-	return nil
+	for _, name := range strings.Fields(applets.String()) {
+		entries = append(entries, symlink("bin/"+name, "/"+busybox))
+	}
+	return writeLayer(out, fill(entries...))
 }

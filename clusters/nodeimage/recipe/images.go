@@ -48,7 +48,7 @@ func (b *build) makeImages(ctx context.Context, log *stepLog, dir string, p part
 	contents := map[string]content{
 		b.podnetImage():    {layers: []string{layers["podnet"]}, entrypoint: []string{"/podnet"}},
 		b.localPathImage(): {layers: []string{layers["local-path"]}},
-		b.shellImage():     {layers: []string{layers["busybox"]}},
+		b.shellImage():     {layers: []string{filepath.Join(p.base, shellArchive)}},
 		"registry.k8s.io/metrics-server/metrics-server:" + b.pins.metricsServer: {
 			layers: []string{layers["metrics-server"]}, entrypoint: []string{"/metrics-server"},
 		},
@@ -141,7 +141,6 @@ func layerFiles(dir string, p parts) (map[string]string, error) {
 		"podnet":         {program("podnet", filepath.Join(p.kubernetes, "podnet"))},
 		"local-path":     {program("usr/local/bin/local-path-provisioner", filepath.Join(p.kubernetes, "local-path-provisioner"))},
 		"pause":          {program("pause", filepath.Join(p.own, "pause"))},
-		"busybox":        shellEntries(filepath.Join(p.base, shellProgram)),
 	}
 	files := map[string]string{}
 	for name, entries := range layers {
@@ -151,24 +150,6 @@ func layerFiles(dir string, p parts) (map[string]string, error) {
 		}
 	}
 	return files, nil
-}
-
-// applets are the busybox commands that people and scripts expect of a small image.
-var applets = strings.Fields("ash awk basename cat chmod chown cp cut date dd df dirname du echo env expr false find free " +
-	"grep gunzip gzip head hostname httpd id ip kill ln ls md5sum mkdir mknod mktemp more mv nc nohup nslookup od ping " +
-	"printf ps pwd readlink rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tar tee telnet test timeout top " +
-	"touch tr traceroute true tty uname uniq uptime usleep vi watch wc wget which whoami xargs yes")
-
-func shellEntries(busybox string) []entry {
-	entries := []entry{
-		program("bin/busybox", busybox), directory("tmp"), directory("etc"),
-		textFile("etc/passwd", "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
-		textFile("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-	}
-	for _, name := range applets {
-		entries = append(entries, symlink("bin/"+name, "busybox"))
-	}
-	return entries
 }
 
 // writeImages writes all images into one archive in Docker's format; a layer that several share is there once.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rebound-chaos/rebound/clusters/nodeimage/progress"
@@ -62,17 +63,26 @@ func (b *build) makeNode(ctx context.Context, p parts, status *progress.Status) 
 	if err != nil {
 		return err
 	}
-	status.Set("handing the image to the engine")
-	defer status.Set("")
+	status.Set("putting the parts together")
+	file := filepath.Join(b.temp, "node.tar")
+	archive, err := newRootArchive(file, b.image, nodeConfig(b.hash), fill(entries...))
+	if err != nil {
+		return err
+	}
+	status.Set("handing %s to the engine", size(uint64(archive.sizeBytes)))
+	return load(ctx, log, archive)
+}
+
+// load streams the archive into the engine, which keeps nothing of a stream that breaks off.
+func load(ctx context.Context, log *stepLog, archive rootArchive) error {
 	reader, writer := io.Pipe()
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		l := newLayer(writer)
-		err := errors.Join(fill(entries...)(l), l.close())
+		err := archive.writeTo(writer)
 		return errors.Join(err, writer.CloseWithError(err))
 	})
 	work.Go(func() error {
-		command := exec.CommandContext(ctx, "docker", importArguments(b.hash, b.image)...)
+		command := exec.CommandContext(ctx, "docker", "load", "--quiet")
 		command.Stdin = reader
 		err := log.run(command, nil, nil)
 		return errors.Join(err, reader.CloseWithError(err))
@@ -80,18 +90,17 @@ func (b *build) makeNode(ctx context.Context, p parts, status *progress.Status) 
 	return work.Wait()
 }
 
-func importArguments(hash, image string) []string {
-	arguments := []string{"import"}
-	for _, change := range []string{
-		`ENTRYPOINT ["/usr/local/bin/rebound-nodestart", "/usr/local/bin/entrypoint", "/sbin/init"]`,
-		"ENV container=docker", // how systemd knows
-		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"STOPSIGNAL SIGRTMIN+3", // systemd's word for shutting down; SIGTERM would only make it start anew
-		"LABEL " + Label + "=" + hash,
-	} {
-		arguments = append(arguments, "--change", change)
+// nodeConfig is how the engine runs a node.
+func nodeConfig(hash string) v1.Config {
+	return v1.Config{
+		Entrypoint: []string{"/usr/local/bin/rebound-nodestart", "/usr/local/bin/entrypoint", "/sbin/init"},
+		Env: []string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"container=docker", // how systemd knows where it is
+		},
+		StopSignal: "SIGRTMIN+3", // systemd's word for shutting down; SIGTERM would only make it start anew
+		Labels:     map[string]string{Label: hash},
 	}
-	return append(arguments, "-", image)
 }
 
 // nodeEntries lists what a node consists of.
