@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 )
 
 // Fingerprint is what "as before" means: all that a run must leave as it was. It holds the spec, data, labels and
@@ -76,6 +77,7 @@ func newSource(c *Cluster) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
+	cfg.WarningHandlerWithContext = rest.NoWarnings{} // everything is listed, what is deprecated too
 	api, err := kubernetes.NewForConfig(Protobuf(cfg))
 	if err != nil {
 		return source{}, fmt.Errorf("client of cluster %q: %w", c.Name, err)

@@ -94,8 +94,10 @@ func parseInside(out string) (inside, error) {
 // print keeps what counts of what was seen.
 func (i inside) print() MachinePrint {
 	var print MachinePrint
-	for _, table := range i.ourTables() {
-		print.Tables = append(print.Tables, strings.Join(table, " "))
+	for _, line := range i.tables { // table FAMILY NAME
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "table" && strings.HasPrefix(f[2], tablePrefix) {
+			print.Tables = append(print.Tables, f[1]+" "+f[2])
+		}
 	}
 	for _, line := range i.qdiscs {
 		if qdisc := tidyQdisc(line); qdisc != "" {
@@ -116,25 +118,35 @@ func (i inside) print() MachinePrint {
 	return print
 }
 
-// ourTables returns family and name of our nft tables.
-func (i inside) ourTables() [][]string {
-	var tables [][]string
-	for _, line := range i.tables { // table FAMILY NAME
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "table" && strings.HasPrefix(f[2], tablePrefix) {
-			tables = append(tables, f[1:])
+// cleaning returns the commands that end our processes and remove our tables and files, but those that were there before.
+func (i inside) cleaning(before MachinePrint) [][]string {
+	var commands [][]string
+	kill := []string{"kill", "-KILL"}
+	for _, line := range i.processes { // /proc/PID PROGRAM
+		folder, program, _ := strings.Cut(line, " ")
+		if !slices.Contains(before.Processes, program) {
+			kill = append(kill, strings.TrimPrefix(folder, "/proc/"))
 		}
 	}
-	return tables
-}
-
-// pids returns the process ids of our programs.
-func (i inside) pids() []string {
-	var pids []string
-	for _, line := range i.processes { // /proc/PID PROGRAM
-		folder, _, _ := strings.Cut(line, " ")
-		pids = append(pids, strings.TrimPrefix(folder, "/proc/"))
+	if len(kill) > 2 {
+		commands = append(commands, kill)
 	}
-	return pids
+	for _, table := range i.print().Tables {
+		if !slices.Contains(before.Tables, table) {
+			family, name, _ := strings.Cut(table, " ")
+			commands = append(commands, []string{"nft", "delete", "table", family, name})
+		}
+	}
+	remove := []string{"rm", "-rf", "--"}
+	for _, file := range i.files {
+		if !slices.Contains(before.Files, file) {
+			remove = append(remove, file)
+		}
+	}
+	if len(remove) > 3 {
+		commands = append(commands, remove)
+	}
+	return commands
 }
 
 // tidyQdisc returns a discipline without what changes by itself ("" for one that the kernel sets up). Those of pods'

@@ -60,7 +60,7 @@ func (s source) reset(ctx context.Context, before Fingerprint) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := s.cleanMachines(ctx); err != nil {
+	if err := s.cleanMachines(ctx, before.Machines); err != nil {
 		return err
 	}
 	return s.compare(ctx, before)
@@ -345,32 +345,23 @@ func parseTaint(text string) corev1.Taint {
 	return corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
 }
 
-// cleanMachines takes our processes, tables and files out of every node.
-func (s source) cleanMachines(ctx context.Context) error {
+// cleanMachines takes our processes, tables and files out of every node, but what was there when the cluster was made:
+// the cluster's own network may come from us too.
+func (s source) cleanMachines(ctx context.Context, before map[string]MachinePrint) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range s.nodes {
-		group.Go(func() error { return cleanMachine(ctx, node) })
+		group.Go(func() error { return cleanMachine(ctx, node, before[node.Name()]) })
 	}
 	return group.Wait()
 }
 
-func cleanMachine(ctx context.Context, node Node) error {
+func cleanMachine(ctx context.Context, node Node, before MachinePrint) error {
 	seen, err := lookInside(ctx, node)
 	if err != nil {
 		return err
 	}
-	var commands [][]string
-	if pids := seen.pids(); len(pids) > 0 {
-		commands = append(commands, append([]string{"kill", "-KILL"}, pids...))
-	}
-	for _, table := range seen.ourTables() {
-		commands = append(commands, append([]string{"nft", "delete", "table"}, table...))
-	}
-	if len(seen.files) > 0 {
-		commands = append(commands, []string{"rm", "-rf", NodeDir})
-	}
 	var errs []error
-	for _, argv := range commands {
+	for _, argv := range seen.cleaning(before) {
 		if _, err := node.Exec(ctx, argv...); err != nil {
 			errs = append(errs, err)
 		}
@@ -379,7 +370,7 @@ func cleanMachine(ctx context.Context, node Node) error {
 		return nil
 	}
 	// A process may have ended, or a table's timer run out, just before: what counts is whether anything is left.
-	if seen, err = lookInside(ctx, node); err == nil && len(seen.pids())+len(seen.ourTables())+len(seen.files) == 0 {
+	if seen, err = lookInside(ctx, node); err == nil && len(seen.cleaning(before)) == 0 {
 		return nil
 	}
 	return errors.Join(errs...)
