@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/rebound-chaos/rebound/scenarios/values"
 )
@@ -13,6 +14,8 @@ type checker struct {
 	session  *session
 	tree     *node
 	scenario Scenario
+	// names are all names that the file gives, by the key they stand under: also those of things that are wrong otherwise.
+	names map[string][]string
 	// refused are the paths that the schema refused. What is wrong near them is a consequence, and not told.
 	refused [][]string
 }
@@ -92,4 +95,145 @@ func (c *checker) params(at place, into, raw any) any {
 	return into
 }
 
-func (c *checker) run() {}
+// run checks everything. What is reported is reported once, and nothing stops the rest.
+func (c *checker) run() {
+	c.collectNames()
+	c.checkComplete()
+	c.checkWorkloads()
+	c.checkTargets()
+	c.checkProbes()
+	c.checkConditions()
+	c.checkSteps()
+	c.checkOrder()
+	c.checkObjectives()
+	c.checkTwins()
+}
+
+// collectNames reads the names off the tree, and refuses those that stand twice in one list.
+func (c *checker) collectNames() {
+	c.names = map[string][]string{}
+	for _, key := range []string{"workloads", "targets"} {
+		if named := c.tree.get("spec", key); named != nil {
+			for _, e := range named.entries {
+				c.names[key] = append(c.names[key], e.key.text)
+			}
+		}
+	}
+	for _, key := range []string{"probes", "steps", "objectives", "twins"} {
+		list := c.tree.get("spec", key)
+		if list == nil {
+			continue
+		}
+		for i, item := range list.items {
+			name := item.get("name")
+			if name == nil {
+				continue
+			}
+			if slices.Contains(c.names[key], name.text) {
+				c.report(spec(key, i, "name"), "the name %q stands twice in %s", name.text, key)
+			}
+			c.names[key] = append(c.names[key], name.text)
+		}
+	}
+}
+
+// checkComplete demands what the schema leaves to the files that are used.
+func (c *checker) checkComplete() {
+	s := &c.scenario
+	if s.Metadata.Name == "" {
+		c.report(place{"metadata", "name"}, "metadata needs a name")
+	}
+	if s.Metadata.Mechanism == "" {
+		c.report(place{"metadata", "mechanism"}, "metadata needs a mechanism: the self-healing behaviour put to the test")
+	}
+	if len(s.Spec.Steps) == 0 {
+		c.report(spec("steps"), "at least one step is needed: nothing would be broken")
+	}
+	if len(s.Spec.Objectives) == 0 {
+		c.report(spec("objectives"), "at least one objective is needed: nothing would be judged")
+	}
+	if s.Spec.Steady == nil {
+		c.report(spec("steady"), "a steady state is needed: without it nothing is injected")
+	}
+}
+
+// present are those of the keys that stand in the map at a place, refused or not.
+func (c *checker) present(at place, keys ...string) []string {
+	var found []string
+	for _, key := range keys {
+		if c.tree.lookup(at.down(key)) != nil {
+			found = append(found, key)
+		}
+	}
+	return found
+}
+
+// exactlyOne demands one of the keys, and returns it; "" where there is none or more than one.
+func (c *checker) exactlyOne(at place, what string, keys ...string) string {
+	found := c.present(at, keys...)
+	switch len(found) {
+	case 0:
+		c.report(at, "%s needs exactly one of %s", what, listed(keys))
+		return ""
+	case 1:
+		return found[0]
+	}
+	c.report(at.down(found[1]), "%s and %s exclude each other", found[0], found[1])
+	return ""
+}
+
+// onlyWith refuses a key that means nothing without one of the others.
+func (c *checker) onlyWith(at place, key string, others ...string) {
+	if len(c.present(at, key)) > 0 && len(c.present(at, others...)) == 0 {
+		c.report(at.down(key), "%q goes with %s only", key, listed(others))
+	}
+}
+
+// listed writes "a, b or c".
+func listed(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+// positive refuses zero where it would mean nothing.
+func (c *checker) positive(at place, d values.Duration) {
+	if len(c.present(at[:len(at)-1], at[len(at)-1])) > 0 && d == 0 {
+		c.report(at, "%q must be longer than nothing", at[len(at)-1])
+	}
+}
+
+// everyProfile demands a value for each profile that the scenario may run under.
+func everyProfile[T any](c *checker, at place, value *values.Profiled[T]) {
+	if value == nil {
+		return
+	}
+	for _, profile := range c.session.types.Profiles {
+		if _, ok := value.For(profile); !ok {
+			c.report(at, "%q has no value for profile %s: the scenario may run under any", at[len(at)-1], profile)
+		}
+	}
+}
+
+// checkRef demands WORKLOAD/KIND/NAME with a workload that there is.
+func (c *checker) checkRef(at place, text string, kinds ...string) {
+	ref, err := ParseRef(text)
+	switch {
+	case err != nil:
+		c.report(at, "%s", err)
+	case !slices.Contains(c.names["workloads"], ref.Workload):
+		c.unknown(at, "workload", ref.Workload, c.names["workloads"])
+	case len(kinds) > 0 && !slices.Contains(kinds, ref.Kind):
+		c.reportHint(at, closest(ref.Kind, kinds), "a %s has no pods to count: use %s", ref.Kind, listed(kinds))
+	}
+}
+
+// checkName demands that a name of a list is there.
+func (c *checker) checkName(at place, what, list, name string) bool {
+	if !slices.Contains(c.names[list], name) {
+		c.unknown(at, what, name, c.names[list])
+		return false
+	}
+	return true
+}

@@ -28,7 +28,7 @@ type Types struct {
 
 // StepType is a kind of fault or action.
 type StepType struct {
-	// Fault is true where an undo exists: only then can a step carry `for:`.
+	// Fault is true for faults and false for actions: only a fault can carry `for:`.
 	Fault bool
 	// Doc is one sentence for the schema.
 	Doc string
@@ -90,6 +90,7 @@ func (l *Loader) Load(ctx context.Context, sources []Source, opts Options) ([]*S
 	s := &session{
 		types: l.types, opts: opts, validator: validator,
 		documents: map[location]*document{}, merges: map[location]*node{}, declared: map[string]bool{},
+		unreadable: map[spot]bool{}, trees: map[*Scenario]*node{},
 	}
 	var loaded []*Scenario
 	done := map[location]bool{}
@@ -124,9 +125,16 @@ type session struct {
 	documents map[location]*document // nil where a file could not be read
 	merges    map[location]*node     // nil while a merge is under way, and where it failed
 	declared  map[string]bool        // every parameter that any scenario has
+	// unreadable are the places of what is no good YAML: what the schema says of them is no news.
+	unreadable map[spot]bool
+	trees      map[*Scenario]*node
 }
 
-func (s *session) report(problems ...Problem) { s.problems = append(s.problems, problems...) }
+func (s *session) report(problem Problem) {
+	if !s.unreadable[problem.place()] {
+		s.problems = append(s.problems, problem)
+	}
+}
 
 // load makes one scenario of one file; nil where the file is a partial one, or wrong.
 func (s *session) load(found source) *Scenario {
@@ -158,6 +166,7 @@ func (s *session) load(found source) *Scenario {
 		return nil
 	}
 	scenario.setDefaults()
+	s.trees[scenario] = tree
 	return scenario
 }
 
@@ -186,6 +195,9 @@ func (s *session) decode(tree *node) *Scenario {
 	for _, finding := range findings {
 		s.report(finding.problem)
 		refused = append(refused, finding.path)
+		if hint := finding.problem.Hint; hint != "" && len(finding.path) > 0 { // the key that was meant is not missed
+			refused = append(refused, append(slices.Clone(finding.path[:len(finding.path)-1]), hint))
+		}
 		plain = prune(plain, finding.path)
 	}
 	c := &checker{session: s, tree: tree, refused: refused}
@@ -249,8 +261,8 @@ func (s *session) checkNames(loaded []*Scenario) {
 	first := map[string]*Scenario{}
 	for _, scenario := range loaded {
 		if other := first[scenario.Metadata.Name]; other != nil {
-			s.report(Problem{File: scenario.File, Message: fmt.Sprintf("metadata.name %q is taken by %s",
-				scenario.Metadata.Name, other.File)})
+			s.report(s.trees[scenario].get("metadata", "name").problem("the name %q is taken by %s",
+				scenario.Metadata.Name, other.File))
 			continue
 		}
 		first[scenario.Metadata.Name] = scenario

@@ -23,6 +23,14 @@ type Problem struct {
 	Source string
 }
 
+// spot is the place of a problem, to compare.
+type spot struct {
+	file         string
+	line, column int
+}
+
+func (p Problem) place() spot { return spot{p.File, p.Line, p.Column} }
+
 // maxSourceWidth is how much of a long source line is shown, in characters.
 const maxSourceWidth = 120
 

@@ -392,6 +392,9 @@ func tidy(s *jsonschema.Schema) {
 	case 1:
 		s.Type, s.Types = s.Types[0], nil
 	}
+	if s.Maximum == nil && (s.Type == "integer" || slices.Contains(s.Types, "integer")) {
+		s.Maximum = jsonschema.Ptr(float64(1 << 53)) // beyond it JSON numbers are not exact, and some are no int
+	}
 	for _, child := range s.Properties {
 		tidy(child)
 	}

@@ -179,8 +179,11 @@ func (s *session) read(at location, name string, by *node) *document {
 		return nil
 	}
 	doc := &document{name: name, at: at}
-	if problems := doc.parse(data); len(problems) > 0 {
-		s.report(problems...)
+	for _, problem := range doc.parse(data) {
+		s.report(problem)
+		s.unreadable[problem.place()] = true
+	}
+	if doc.root == nil {
 		return nil
 	}
 	s.documents[at] = doc

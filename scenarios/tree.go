@@ -99,11 +99,26 @@ func (n *node) with(key string, value *node) *node {
 	return &changed
 }
 
+// lookup follows a path of keys and indexes to its end; nil where it leads nowhere.
+func (n *node) lookup(path []string) *node {
+	_, value, rest := n.walk(path)
+	if rest > 0 {
+		return nil
+	}
+	return value
+}
+
 // find follows a path of keys and indexes as far as it leads. It returns the key node of the last step (nil for list
 // items and the root) and the value it ended at.
 func (n *node) find(path []string) (key, value *node) {
+	key, value, _ = n.walk(path)
+	return key, value
+}
+
+// walk is find, and tells how many steps of the path are left.
+func (n *node) walk(path []string) (key, value *node, rest int) {
 	value = n
-	for _, step := range path {
+	for done, step := range path {
 		next, nextKey := (*node)(nil), (*node)(nil)
 		switch value.kind {
 		case mapNode:
@@ -118,11 +133,11 @@ func (n *node) find(path []string) (key, value *node) {
 			}
 		}
 		if next == nil {
-			return key, value
+			return key, value, len(path) - done
 		}
 		key, value = nextKey, next
 	}
-	return key, value
+	return key, value, 0
 }
 
 // plainValue is the node as maps, lists and scalars, as encoding/json would have made them.

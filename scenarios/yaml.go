@@ -27,7 +27,8 @@ const (
 	maxExpanded = 100_000
 )
 
-// parse fills in the document's lines and root, or says why it can't. All problems that can be told apart are returned.
+// parse fills in the document's lines and root. Root stays nil where a problem leaves nothing to go on with; after the
+// others (a key that stands twice, say) the rest can still be checked.
 func (d *document) parse(data []byte) []Problem {
 	if len(data) > maxFileBytes {
 		return []Problem{{File: d.name, Line: 1, Column: 1, Message: fmt.Sprintf("the file is larger than %d MiB", maxFileBytes>>20)}}
@@ -43,10 +44,10 @@ func (d *document) parse(data []byte) []Problem {
 	}
 	b := &builder{doc: d, data: data}
 	built := b.build(root, 0)
-	if len(b.problems) == 0 && built.kind != mapNode {
-		b.problems = append(b.problems, built.problem("a scenario is a map that begins with apiVersion: %s", APIVersion))
+	if built.kind != mapNode && !b.stopped {
+		b.stop(built, "a scenario is a map that begins with apiVersion: %s", APIVersion)
 	}
-	if len(b.problems) == 0 {
+	if !b.stopped {
 		d.root = built
 	}
 	return b.problems
@@ -218,10 +219,11 @@ func (b *builder) buildMap(y *yaml.Node, n *node, depth int) {
 		key := &node{doc: b.doc, line: max(yKey.Line, 1), column: max(yKey.Column, 1), text: yKey.Value, value: yKey.Value}
 		value := b.build(y.Content[i+1], depth+1)
 		switch {
+		case b.stopped:
 		case yKey.Kind != yaml.ScalarNode:
-			b.refuse(key, "a key must be a plain name")
+			b.stop(key, "a key must be a plain name")
 		case yKey.ShortTag() == "!!merge":
-			b.refuse(key, "merge keys (<<) are not allowed: list the other file under use:, or write the keys out")
+			b.stop(key, "merge keys (<<) are not allowed: list the other file under use:, or write the keys out")
 		case yKey.ShortTag() != "!!str":
 			b.refuse(key, "key %q is not text: quote it", yKey.Value)
 		case seen[yKey.Value] != nil:
