@@ -39,7 +39,11 @@ func networkAway(err error) bool {
 	var request *url.Error
 	var network net.Error
 	var dial *net.OpError
-	if errors.As(err, &request) || errors.As(err, &dial) || errors.As(err, &network) && network.Timeout() {
+	if errors.As(err, &request) || errors.As(err, &dial) {
+		return true
+	}
+	// The end of a step's own context calls itself a network timeout too; it says nothing about the network.
+	if errors.As(err, &network) && network.Timeout() && !errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
 	for _, e := range []error{
