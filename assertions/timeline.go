@@ -216,4 +216,7 @@ type Gap struct {
 	From   time.Duration `json:"fromNanos"`
 	To     time.Duration `json:"toNanos"`
 	Reason string        `json:"reason,omitempty"`
+	// Complete is set where everything that happened in the gap came in afterwards (a watch that resumed where it broke
+	// off): the times of those facts are wide (NotBefore), but nothing is missing. A relist is not complete.
+	Complete bool `json:"complete,omitempty"`
 }
