@@ -211,5 +211,5 @@ func (r *replayer) apiAnswers() bool {
 		_, err := discovery.ToServerVersionInterfaceWithContext(r.world.API().Discovery()).ServerVersionWithContext(ctx)
 		return err
 	})
-	return !serverAway(err) && !networkAway(err) && !errors.Is(err, context.DeadlineExceeded)
+	return !apiAway(Step{Needs: []Need{NeedAPI}}, err)
 }
