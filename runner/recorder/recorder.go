@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"sync"
 	"time"
 
@@ -118,6 +119,9 @@ type Probe struct {
 	Address string
 }
 
+// plainName is what a part of an object's name and of a path may be.
+var plainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
 // Recorder records one run. Its methods may be called from several goroutines.
 type Recorder struct {
 	opts   Options
@@ -142,6 +146,8 @@ func New(opts Options) (*Recorder, error) {
 		return nil, errors.New("recorder needs a REST config")
 	case opts.Run == "" || opts.Namespace == "":
 		return nil, errors.New("recorder needs the run's id and a namespace of its own")
+	case !plainName.MatchString(opts.Run):
+		return nil, fmt.Errorf("run %q is not made of [a-z0-9-]", opts.Run)
 	}
 	if opts.Clock == nil {
 		clock, err := NewClock()
@@ -192,6 +198,9 @@ func (r *Recorder) Start(ctx context.Context) error {
 	}
 	if r.opts.Heartbeat > 0 {
 		if err := r.beats.first(ctx); err != nil {
+			return fmt.Errorf("make heartbeat: %w", err)
+		}
+		if err := r.beats.write(ctx); err != nil {
 			return fmt.Errorf("first heartbeat: %w", err)
 		}
 		r.tasks.Go(func() { r.beats.run(background) })
@@ -251,6 +260,7 @@ func (r *Recorder) Stop(ctx context.Context) error {
 		wg.Go(func() { errs[i] = r.stopProbe(ctx, p) })
 	}
 	wg.Wait()
+	errs = append(errs, r.removeFiles(ctx, probes))
 	r.cancel()
 	r.tasks.Wait()
 	errs = append(errs, r.removeObjects(ctx))

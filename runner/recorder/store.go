@@ -32,7 +32,7 @@ type stream struct {
 	probe, vantage    string
 	interval, timeout time.Duration
 	samples           []assertions.Sample
-	shared            int  // length of the longest snapshot
+	shared            int // length of the longest snapshot
 	newest            time.Duration
 	sorted            bool // false: samples[:] must be sorted before it is shown
 }
@@ -67,6 +67,9 @@ func (s *store) addFacts(bound time.Duration, facts []assertions.Fact) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.clock.Now() // under the lock, so that facts are in order
+	if s.end > 0 {
+		return // the timeline is final
+	}
 	for _, f := range facts {
 		f.At, f.NotBefore = at, min(bound, at)
 		s.facts = append(s.facts, f)
@@ -144,11 +147,22 @@ func (s *store) addSamples(st *stream, samples []assertions.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sample := range samples {
+		if s.end > 0 && sample.Start > s.end {
+			continue // began after what was watched
+		}
+		if hole := sample.Start - st.newest; len(st.samples) > 0 && hole > st.timeout+st.interval {
+			s.gaps = append(s.gaps, st.gap(sample.Start))
+		}
 		st.samples = append(st.samples, sample)
 		st.sorted = st.sorted && sample.Start > st.newest
 		st.newest = max(st.newest, sample.Start)
 	}
 	s.notify()
+}
+
+// gap is the stretch without a sample that lasts until to.
+func (st *stream) gap(to time.Duration) assertions.Gap {
+	return assertions.Gap{Source: SourceProbe + st.probe, From: st.newest, To: to, Reason: "no samples"}
 }
 
 // view returns the samples in order. Where late ones have to be sorted in below what a snapshot shares, that happens in
@@ -183,6 +197,16 @@ func (s *store) snapshot() assertions.Timeline {
 	for _, gap := range s.open {
 		gap.To = max(end, gap.From)
 		tl.Gaps = append(tl.Gaps, gap)
+	}
+	for _, st := range s.streams {
+		// While the run goes on, samples may still be on their way; once it is over, they are not.
+		late := st.timeout + st.interval
+		if s.end == 0 {
+			late += deliverySlack
+		}
+		if len(st.samples) > 0 && end-st.newest > late {
+			tl.Gaps = append(tl.Gaps, st.gap(end))
+		}
 	}
 	slices.SortStableFunc(tl.Gaps, func(a, b assertions.Gap) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Source, b.Source))
