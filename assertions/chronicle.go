@@ -59,18 +59,12 @@ func newChronicle(tl *Timeline, step *Step, services []string) *chronicle {
 		l := &life{ref: v, workload: v.Workload, victim: true}
 		c.victims, c.lives[v.UID] = append(c.victims, l), l
 	}
-	q, orders := &query{tl: tl}, map[string]*order{}
 	for i := range tl.Facts {
 		f := &tl.Facts[i]
 		if f.At > tl.End {
 			break
 		}
-		o := orders[f.Source]
-		if o == nil {
-			o = &order{}
-			orders[f.Source] = o
-		}
-		edge := o.edge(q, f)
+		edge := tl.changed(f)
 		switch {
 		case f.Pod != nil:
 			c.pod(f, edge)

@@ -125,6 +125,9 @@ func (q *query) missing(why string) []Dip {
 type walk struct {
 	dips []Dip
 	last Truth
+	// edge is the last change so far: an observer sees changes in the order in which they happened, so none is older than
+	// the one before it.
+	edge time.Duration
 	why  string
 }
 
@@ -138,8 +141,10 @@ func (w *walk) set(edge Interval, t Truth) {
 	if t == w.last {
 		return
 	}
+	edge.Lo = max(edge.Lo, w.edge)
+	edge.Hi = max(edge.Hi, edge.Lo)
+	w.edge = edge.Lo
 	if n := len(w.dips) - 1; w.last != True {
-		edge.Lo = max(edge.Lo, w.dips[n].Began.Lo)
 		w.dips[n].Ended = edge
 	}
 	if t != True {
@@ -159,19 +164,15 @@ func (w *walk) finish(end time.Duration) []Dip {
 	return w.dips
 }
 
-// order turns the bounds of facts into edges. An observer sees the changes of its objects in the order in which they
-// happened, so no change is older than the one before it.
-type order struct{ notBefore time.Duration }
-
-func (o *order) edge(q *query, f *Fact) Interval {
+// changed bounds the moment of a fact's change. What came in after a complete gap may have happened anywhere in it.
+func (tl *Timeline) changed(f *Fact) Interval {
 	lo := min(f.NotBefore, f.At)
-	for _, g := range q.tl.Gaps {
+	for _, g := range tl.Gaps {
 		if g.Complete && g.Source == f.Source && lo > g.From && lo <= g.To {
 			lo = g.From
 		}
 	}
-	o.notBefore = max(o.notBefore, lo)
-	return Interval{o.notBefore, max(f.At, o.notBefore)}
+	return Interval{lo, f.At}
 }
 
 // overlay puts the blind gaps of observers over a condition that hangs on them: in a gap nothing is known, whatever was
@@ -286,14 +287,14 @@ func (r *Range) holds(v float64) bool {
 }
 
 func (q *query) nodes(c *Condition) []Dip {
-	w, o := newWalk("no node "+strings.Join(c.Nodes, ", ")+" was seen"), order{}
+	w := newWalk("no node " + strings.Join(c.Nodes, ", ") + " was seen")
 	seen := make(map[string]Truth, len(c.Nodes))
 	for i := range q.tl.Facts {
 		f := &q.tl.Facts[i]
 		if f.Node == nil || f.At > q.tl.End {
 			continue
 		}
-		edge := o.edge(q, f)
+		edge := q.tl.changed(f)
 		if !slices.Contains(c.Nodes, f.Node.Name) {
 			continue
 		}
@@ -326,7 +327,6 @@ func taintKey(taint string) string {
 
 // event is true from the first event that matches on, false before. A blind gap matters only until then.
 func (q *query) event(m *EventMatch) []Dip {
-	o := order{}
 	d := Dip{Began: Interval{q.from, q.from}, Ended: Interval{q.tl.End, q.tl.End}, Seen: true, Open: true, hit: q.from,
 		lastHit: q.from, sent: q.from}
 	for i := range q.tl.Facts {
@@ -334,7 +334,7 @@ func (q *query) event(m *EventMatch) []Dip {
 		if f.Event == nil || f.At > q.tl.End {
 			continue
 		}
-		edge := o.edge(q, f)
+		edge := q.tl.changed(f)
 		if edge.Hi >= q.from && m.matches(f.Event) {
 			d.Ended, d.Open = Interval{max(edge.Lo, q.from), edge.Hi}, false
 			break
@@ -354,13 +354,13 @@ func (m *EventMatch) matches(e *EventState) bool {
 }
 
 func (q *query) object(m *FieldMatch) []Dip {
-	w, o := newWalk("the field "+m.Path+" of "+m.Object+" was not seen"), order{}
+	w := newWalk("the field " + m.Path + " of " + m.Object + " was not seen")
 	for i := range q.tl.Facts {
 		f := &q.tl.Facts[i]
 		if f.Field == nil || f.At > q.tl.End {
 			continue
 		}
-		edge := o.edge(q, f)
+		edge := q.tl.changed(f)
 		if f.Field.Object != m.Object || f.Field.Path != m.Path {
 			continue
 		}

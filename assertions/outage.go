@@ -56,6 +56,8 @@ type scan struct {
 	// not answered by now.
 	good    time.Duration
 	waiting []*Sample
+	// between is set where a good sample was sent since the last failing one.
+	between bool
 }
 
 // streamDips gives the dips of "every sample passes": one for each run of failing samples, one for each blind gap of the
@@ -108,7 +110,7 @@ func (sc *scan) advance(now time.Duration) {
 
 // passed ends every dip whose last failure cannot have come after this sample was sent.
 func (sc *scan) passed(p *Sample) {
-	sc.waiting = append(sc.waiting, p)
+	sc.waiting, sc.between = append(sc.waiting, p), true
 	for i := min(sc.pending, max(0, len(sc.dips)-1)); i < len(sc.dips); i++ {
 		if d := &sc.dips[i]; p.Start >= d.lastHit {
 			d.Ended.Hi = min(d.Ended.Hi, p.End)
@@ -120,14 +122,16 @@ func (sc *scan) passed(p *Sample) {
 }
 
 // failed puts a failing sample, which was hit by x, into the current dip. It opens a new one where a sample that was sent
-// after the last hit was answered before this one was sent, and the two are not surely within hold of each other.
+// after the last failing one was good, unless the two failures are surely within hold of each other.
 func (sc *scan) failed(p *Sample, x time.Duration) {
 	n := len(sc.dips) - 1
-	if n < 0 || !sc.dips[n].Seen || (sc.dips[n].Ended.Hi <= p.Start && x-sc.dips[n].Ended.Lo >= sc.hold) {
+	if n < 0 || !sc.dips[n].Seen || (sc.between && x-sc.dips[n].Ended.Lo >= sc.hold) {
+		sc.between = false
 		sc.dips = append(sc.dips, Dip{Began: Interval{sc.good, p.End}, Ended: Interval{p.Start, never}, Seen: true,
 			hit: x, lastHit: x, sent: p.Start})
 		return
 	}
+	sc.between = false
 	d := &sc.dips[n]
 	d.Began.Hi, d.hit, d.lastHit = min(d.Began.Hi, p.End), min(d.hit, x), max(d.lastHit, x)
 	d.Ended = Interval{max(d.Ended.Lo, p.Start), never}

@@ -39,7 +39,6 @@ const (
 func (q *query) workload(c *Condition) []Dip {
 	w := newWalk("nothing of " + c.Workload + " was seen")
 	t := tally{pods: map[string]standing{}}
-	var pods, workloads order
 	dipped := victimDips(q.tl, q.step)
 	armed, healed := q.step == nil, q.step == nil || q.step.Healed == nil
 	turn := func(now time.Duration) {
@@ -60,14 +59,8 @@ func (q *query) workload(c *Condition) []Dip {
 			continue
 		}
 		turn(f.At)
-		var edge Interval
-		if f.Pod != nil {
-			edge = pods.edge(q, f)
-		} else {
-			edge = workloads.edge(q, f)
-		}
 		if t.take(c.Workload, f, dipped) {
-			w.set(edge, t.truth(c))
+			w.set(q.tl.changed(f), t.truth(c))
 		}
 	}
 	turn(never)
