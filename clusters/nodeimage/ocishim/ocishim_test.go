@@ -20,7 +20,8 @@ func lacking() Host {
 
 const bundle = `{"ociVersion":"1.0.2","process":{"oomScoreAdj":-500,"args":["init"],
  "capabilities":{"bounding":["CAP_CHOWN","CAP_SYS_RESOURCE"],"effective":["CAP_SYS_RESOURCE"],"permitted":["CAP_KILL"]},
- "rlimits":[{"type":"RLIMIT_NOFILE","hard":1048576,"soft":1048576},{"type":"RLIMIT_CORE","hard":18446744073709551615,"soft":0}]},
+ "rlimits":[{"type":"RLIMIT_NOFILE","hard":1048576,"soft":1048576},
+  {"type":"RLIMIT_CORE","hard":18446744073709551615,"soft":0}]},
  "linux":{"resources":{"memory":{"limit":9007199254740993}}},"unknown":{"kept":true}}`
 
 func TestStripBundle(t *testing.T) {

@@ -78,8 +78,14 @@ func TestFromAPITakesTheSingleRangeToo(t *testing.T) {
 }
 
 func TestChanges(t *testing.T) {
-	have := []Route{route("10.244.1.0/24", "172.18.0.3"), route("10.244.2.0/24", "172.18.0.4"), route("10.9.0.0/24", "172.18.0.9")}
-	want := []Route{route("10.244.1.0/24", "172.18.0.3"), route("10.244.2.0/24", "172.18.0.5"), route("10.244.3.0/24", "172.18.0.6")}
+	have := []Route{
+		route("10.244.1.0/24", "172.18.0.3"), route("10.244.2.0/24", "172.18.0.4"),
+		route("10.9.0.0/24", "172.18.0.9"),
+	}
+	want := []Route{
+		route("10.244.1.0/24", "172.18.0.3"), route("10.244.2.0/24", "172.18.0.5"),
+		route("10.244.3.0/24", "172.18.0.6"),
+	}
 	put, remove := Changes(have, want)
 	if !reflect.DeepEqual(put, want[1:]) {
 		t.Errorf("put %v", put)
@@ -99,15 +105,5 @@ func TestParseSubnets(t *testing.T) {
 	}
 	if _, err := ParseSubnets(""); err == nil {
 		t.Error("an empty subnet passed")
-	}
-}
-
-func TestHeartbeatsAreNotRelevant(t *testing.T) {
-	before := apiNode("b", []string{"172.18.0.3"}, "10.244.1.0/24")
-	heartbeat := before.DeepCopy()
-	heartbeat.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}}
-	moved := apiNode("b", []string{"172.18.0.9"}, "10.244.1.0/24")
-	if relevant(before, heartbeat) || !relevant(before, moved) {
-		t.Error("a heartbeat counts, or a new address does not")
 	}
 }

@@ -22,7 +22,6 @@ type Reporter struct {
 
 	mutex sync.Mutex // steps may run side by side
 	out   io.Writer
-	took  map[string]time.Duration
 }
 
 // New makes a reporter of a job with these steps, whose lines start with the prefix.

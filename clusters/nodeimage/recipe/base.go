@@ -21,8 +21,7 @@ const (
 	shellArchive = "shell.tar" // a shell and small tools, for helper pods and whoever needs an image with a shell
 )
 
-// basePackages is what a node needs of the distribution. busybox is there for the helper image; the static one crashes
-// when it resolves a name, because its C library still loads parts of itself.
+// basePackages is what a node needs of the distribution. busybox is there for the helper image.
 var basePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "conntrack", "iptables", "nftables", "iproute2", "ethtool", "util-linux", "mount",
 	"kmod", "libseccomp2", "pigz", "e2fsprogs", "ca-certificates", "curl", "jq", "procps", "socat", "runc", "ipset",

@@ -121,7 +121,9 @@ func (b *build) steps(ctx context.Context) error {
 	if err := lanes.Wait(); err != nil {
 		return err
 	}
-	parts := parts{base: dirs[stepBase], kubernetes: dirs[stepKubernetes], containerd: dirs[stepContainerd], own: dirs[stepOwn]}
+	parts := parts{
+		base: dirs[stepBase], kubernetes: dirs[stepKubernetes], containerd: dirs[stepContainerd], own: dirs[stepOwn],
+	}
 	recipes[stepImages].make = func(ctx context.Context, log *stepLog, dir string, status *progress.Status) error {
 		return b.makeImages(ctx, log, dir, parts, status)
 	}

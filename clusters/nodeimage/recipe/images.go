@@ -23,6 +23,8 @@ import (
 // imagesArchive is the file with every container image that a node brings along.
 const imagesArchive = "images.tar"
 
+const localPathProgram = "local-path-provisioner"
+
 // content is a container image: layers of one or more archives, and what runs when no command is given.
 type content struct {
 	layers     []string
@@ -139,7 +141,7 @@ func layerFiles(dir string, p parts) (map[string]string, error) {
 		"etcd":           {program("usr/local/bin/etcd", filepath.Join(p.kubernetes, etcdProgram))},
 		"metrics-server": {program("metrics-server", filepath.Join(p.kubernetes, "metrics-server"))},
 		"podnet":         {program("podnet", filepath.Join(p.kubernetes, "podnet"))},
-		"local-path":     {program("usr/local/bin/local-path-provisioner", filepath.Join(p.kubernetes, "local-path-provisioner"))},
+		"local-path":     {program("usr/local/bin/"+localPathProgram, filepath.Join(p.kubernetes, localPathProgram))},
 		"pause":          {program("pause", filepath.Join(p.own, "pause"))},
 	}
 	files := map[string]string{}

@@ -23,7 +23,8 @@ const (
 
 // sources are the files and directories of this module that end up in a node image or decide what does.
 var sources = []string{
-	"builds", "capability", "cmd/nodestart", "cmd/pause", "cmd/podnet", "go.mod", "go.sum", "nodestart", "podnet", "recipe",
+	"builds", "capability", "cmd/nodestart", "cmd/pause", "cmd/podnet", "go.mod", "go.sum", "nodestart", "podnet",
+	"recipe",
 }
 
 // inputs is the hash of everything a node image is made from.
