@@ -32,6 +32,8 @@ const (
 	// envNetwork is where kind reads the name of the network to use.
 	envNetwork = "KIND_EXPERIMENTAL_DOCKER_NETWORK"
 
+	// groundLimit bounds a few small commands of the engine.
+	groundLimit = time.Minute
 	// cleanLimit bounds the removal of what a failed or cancelled creation has made.
 	cleanLimit = 2 * time.Minute
 	// logLines of kind's log are shown when it fails.
@@ -198,10 +200,7 @@ func (c *creation) builtImage(ctx context.Context) (string, error) {
 func (c *creation) run(ctx context.Context) (*clusters.Cluster, error) {
 	image := imageName + ":" + c.spec.Name
 	c.log.step("preparing network and node image from %s", c.base)
-	group, grouped := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.makeNetwork(grouped) })
-	group.Go(func() error { return c.makeImage(grouped, image) })
-	if err := group.Wait(); err != nil {
+	if err := c.makeGround(ctx, image); err != nil {
 		return nil, err
 	}
 	cfg, err := kindConfig(c.spec, c.profile, image, c.host)
@@ -249,6 +248,21 @@ func (c *creation) settle(ctx context.Context, made *clusters.Cluster) error {
 		return err
 	}
 	return clusters.SaveFingerprint(ctx, made)
+}
+
+// makeGround makes the network and the node image, in less than a second. It sees that through even when ctx ends: the
+// engine finishes a command whose client is gone, and whoever cleans up could not know when.
+func (c *creation) makeGround(ctx context.Context, image string) error {
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), groundLimit)
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error { return c.makeNetwork(whole) })
+	group.Go(func() error { return c.makeImage(whole, image) })
+	err := group.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // makeNetwork makes the cluster's own network as kind makes its one: a bridge with the MTU of the default one, IPv6 where

@@ -336,3 +336,39 @@ func checkDead(t *testing.T, p *Provider, made *clusters.Cluster) {
 		t.Errorf("List = %+v, %v", list, err)
 	}
 }
+
+// cancelAt cancels when a step of the creation is reported.
+type cancelAt struct {
+	lines
+	step   string
+	cancel context.CancelFunc
+	at     time.Time
+}
+
+func (c *cancelAt) Write(p []byte) (int, error) {
+	if c.at.IsZero() && strings.Contains(string(p), c.step) {
+		c.at = time.Now()
+		c.cancel()
+	}
+	return c.lines.Write(p)
+}
+
+func TestRealCancel(t *testing.T) {
+	real(t)
+	for _, step := range []string{"preparing network", "Ensuring node image", "Preparing nodes", "Writing configuration",
+		"Starting control-plane", "Joining worker nodes", "waiting for nodes"} {
+		t.Run(step, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			p := newReal(t)
+			at := &cancelAt{lines: lines{t}, step: step, cancel: cancel}
+			p.progress = at
+			_, err := p.Create(ctx, twoWorkers("cancelled"))
+			if !errors.Is(err, context.Canceled) {
+				t.Fatalf("Create = %v", err)
+			}
+			t.Logf("returned %.1f s after the cancel: %v", time.Since(at.at).Seconds(), err)
+			nothingLeft(t, p, "cancelled")
+		})
+	}
+}
