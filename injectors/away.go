@@ -11,9 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// apiAway says whether a step failed because the API server does not answer (yet), judged by types alone. A network error
-// counts where the step needs the API server or does not say what it needs: that of a step that works through the node
-// alone is about the node.
+// apiAway says whether a step failed because the API server does not answer (yet), judged by types alone. A network
+// error counts where the step needs the API server or does not say what it needs: that of a step that works through
+// the node alone is about the node.
 func apiAway(s Step, err error) bool {
 	if errors.Is(err, ErrNeedsAPI) {
 		return true
@@ -57,8 +57,8 @@ func networkAway(err error) bool {
 	return false
 }
 
-// stillComing says whether a parked step is worth another try: while an API server starts, its access rules and admission
-// are not loaded yet, and it refuses what it will allow in a second.
+// stillComing says whether a parked step is worth another try: while an API server starts, its access rules and
+// admission are not loaded yet, and it refuses what it will allow in a second.
 func stillComing(s Step, err error) bool {
 	return apiAway(s, err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 }

@@ -1,8 +1,8 @@
-// Package injectors is the contract between Rebound and its faults: what an injector is (Injector, Fault), what it may
-// touch (World), what it acts on (Target), and what it owes (Undo, Ledger).
+// Package injectors is the contract between Rebound and its faults: what an injector is (Injector, Fault), what it
+// may touch (World), what it acts on (Target), and what it owes (Undo, Ledger).
 //
-// One folder holds one family of faults, one file one fault; ADDING.md shows the smallest. Measuring, judging and choosing
-// targets are left to others.
+// One folder holds one family of faults, one file one fault; ADDING.md shows the smallest. Measuring, judging and
+// choosing targets are left to others.
 package injectors
 
 import (
@@ -20,8 +20,8 @@ type Injector interface {
 	Inject(ctx context.Context, w World, t Target, undo *Undo) error
 }
 
-// Effective is an Injector that can prove that it bit. Effective returns nil once the effect is there, and an error that
-// says what it waited for when ctx ends first: the run is then unknown.
+// Effective is an Injector that can prove that it bit. Effective returns nil once the effect is there, and an error
+// that says what it waited for when ctx ends first: the run is then unknown.
 type Effective interface {
 	Effective(ctx context.Context, w World, t Target) error
 }
@@ -44,7 +44,8 @@ type Fault struct {
 	Undo map[string]UndoFunc
 	// Needs lists what the fault cannot do without: NeedNode, NeedAPI.
 	Needs []Need
-	// Targets lists the kinds of target it accepts: TargetPods, TargetNodes, TargetObjects; empty means that it takes none.
+	// Targets lists the kinds of target it accepts: TargetPods, TargetNodes, TargetObjects; empty means that it takes
+	// none.
 	Targets []TargetKind
 	// Changes says in one line what it will do to a target, for `plan`; Undoes says how it is taken back.
 	Changes, Undoes string

@@ -35,9 +35,9 @@ type Header struct {
 	Version    string    `json:"version,omitempty"`
 }
 
-// Ledger is the durable record of every undo that a run owes: a file of one JSON record a line, to which records are only
-// ever appended. Who holds a Ledger owns it, by a lock on the file that ends with the process. It may be used by several
-// goroutines.
+// Ledger is the durable record of every undo that a run owes: a file of one JSON record a line, to which records
+// are only ever appended. Who holds a Ledger owns it, by a lock on the file that ends with the process. It may be
+// used by several goroutines.
 type Ledger struct {
 	path string
 	file io.Closer
@@ -69,9 +69,9 @@ type entry struct {
 	busy  chan struct{} // closed when the replay that works on it lets go; nil where none does
 }
 
-// CreateLedger makes the ledger of a run, <dir>/<run>.jsonl, readable by its owner alone, and owns it. The folder is made
-// where it is not there. PID and Started are filled in where they are zero. A run that has a ledger already is
-// fs.ErrExist.
+// CreateLedger makes the ledger of a run, <dir>/<run>.jsonl, readable by its owner alone, and owns it. The folder
+// is made where it is not there. PID and Started are filled in where they are zero. A run that has a ledger already
+// is fs.ErrExist.
 func CreateLedger(ctx context.Context, dir string, h Header) (*Ledger, error) {
 	if h.Run == "" || strings.HasPrefix(h.Run, ".") || strings.ContainsAny(h.Run, `/\`+"\x00\n") {
 		return nil, fmt.Errorf("create ledger: %q can't be a file name", h.Run)
@@ -128,7 +128,8 @@ func createOwned(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// own locks the file, and makes sure that it still stands under its name: a former owner removes it while it holds the lock.
+// own locks the file, and makes sure that it still stands under its name: a former owner removes it while it holds
+// the lock.
 func own(f *os.File) error {
 	if err := lockFile(f); err != nil {
 		return err
@@ -147,8 +148,8 @@ func own(f *os.File) error {
 	return nil
 }
 
-// OpenLedger owns the ledger of a run whose owner is gone. ErrLive where it is not, fs.ErrNotExist where it was closed. A
-// damaged ledger opens: see Damage. A line that a crash tore is cut off.
+// OpenLedger owns the ledger of a run whose owner is gone. ErrLive where it is not, fs.ErrNotExist where it was
+// closed. A damaged ledger opens: see Damage. A line that a crash tore is cut off.
 func OpenLedger(path string) (*Ledger, error) {
 	l, err := openLedger(path)
 	if err != nil {
@@ -206,9 +207,9 @@ func (l *Ledger) load(data []byte) error {
 	return l.disk.Sync()
 }
 
-// Dead owns and returns the ledgers in dir that have no live owner and still owe something, or are damaged. Those that owe
-// nothing are removed. The caller closes each. A folder that is not there holds none. Ledgers that can't be opened are named
-// in the error; the others are returned with it.
+// Dead owns and returns the ledgers in dir that have no live owner and still owe something, or are damaged. Those
+// that owe nothing are removed. The caller closes each. A folder that is not there holds none. Ledgers that can't
+// be opened are named in the error; the others are returned with it.
 func Dead(dir string) ([]*Ledger, error) {
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -261,8 +262,8 @@ func (l *Ledger) owed(mine func(*entry) bool) []Step {
 	return steps
 }
 
-// Close ends the ownership. The file is removed where nothing is owed and nothing damaged, and stays otherwise. No replay
-// may be under way.
+// Close ends the ownership. The file is removed where nothing is owed and nothing damaged, and stays otherwise. No
+// replay may be under way.
 func (l *Ledger) Close() error {
 	owed := len(l.Owed())
 	l.mu.Lock()

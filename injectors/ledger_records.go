@@ -80,9 +80,9 @@ type contents struct {
 	damage  []error
 }
 
-// parse reads a whole ledger. A last line without newline is what a crash in the middle of a write leaves: the Add that
-// wrote it never returned, so it is dropped, unless it is whole. Any other line that can't be read is damage: it is named,
-// and the intact ones still count.
+// parse reads a whole ledger. A last line without newline is what a crash in the middle of a write leaves: the Add
+// that wrote it never returned, so it is dropped, unless it is whole. Any other line that can't be read is damage:
+// it is named, and the intact ones still count.
 func parse(data []byte) contents {
 	c := contents{newline: true}
 	for n := 1; len(data) > 0; n++ {

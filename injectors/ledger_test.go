@@ -90,8 +90,8 @@ func TestLedgerKeepsToItself(t *testing.T) {
 		}
 	}
 	mustAdd(t, NewUndo(l, registry(t, fine), "cut"), step("a"))
-	for _, text := range []string{fmt.Sprintf("%v", l.Owed()), fmt.Sprintf("%+v", l.Owed()), fmt.Sprintf("%#v", l.Owed())} {
-		if strings.Contains(text, "secret") {
+	for _, format := range []string{"%v", "%+v", "%#v"} {
+		if text := fmt.Sprintf(format, l.Owed()); strings.Contains(text, "secret") {
 			t.Errorf("a printed step shows its parameters: %s", text)
 		}
 	}
@@ -503,8 +503,8 @@ func TestKilledVictim(t *testing.T) {
 	}
 }
 
-// A process that dies by SIGKILL between any two instructions leaves a ledger that owes whatever its Adds registered, and
-// that somebody else may own at once.
+// A process that dies by SIGKILL between any two instructions leaves a ledger that owes whatever its Adds
+// registered, and that somebody else may own at once.
 func TestKilled(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

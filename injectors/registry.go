@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-// Registry holds the faults of one binary, by name. It is a value without a way to change it; the zero Registry is empty.
+// Registry holds the faults of one binary, by name. It is a value without a way to change it; the zero Registry is
+// empty.
 type Registry struct {
 	faults map[string]Fault
 	undos  map[string]UndoFunc
 	names  []string
 }
 
-// NewRegistry checks the faults and collects them. It names every fault without a name, a constructor or a working undo,
-// every name taken twice, and every undo kind that is not its fault's own ("FAULT/VERB"), in one error.
+// NewRegistry checks the faults and collects them. It names every fault without a name, a constructor or a working
+// undo, every name taken twice, and every undo kind that is not its fault's own ("FAULT/VERB"), in one error.
 func NewRegistry(faults ...Fault) (Registry, error) {
 	r := Registry{faults: map[string]Fault{}, undos: map[string]UndoFunc{}}
 	var errs []error
@@ -65,7 +66,8 @@ func (f Fault) check() error {
 	if f.New == nil {
 		return errors.New("it has no New")
 	}
-	if v := reflect.ValueOf(f.New()); v.Kind() != reflect.Pointer || v.Type().Elem().Kind() != reflect.Struct || v.IsNil() {
+	v := reflect.ValueOf(f.New())
+	if v.Kind() != reflect.Pointer || v.Type().Elem().Kind() != reflect.Struct || v.IsNil() {
 		return errors.New("its New must return a pointer to a struct")
 	}
 	for kind, undo := range f.Undo {

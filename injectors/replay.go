@@ -22,8 +22,9 @@ const (
 // errBehind is why a parked step was not tried yet.
 var errBehind = errors.New("it waited behind a step that did")
 
-// replay takes back the entries that mine chooses. Several replays of one ledger may run at once (a step's `for:` ends
-// while another heals): each entry is worked on by one of them, and what another could not take back is tried once more.
+// replay takes back the entries that mine chooses. Several replays of one ledger may run at once (a step's `for:`
+// ends while another heals): each entry is worked on by one of them, and what another could not take back is tried
+// once more.
 func (l *Ledger) replay(ctx context.Context, faults Registry, w World, mine func(*entry) bool) []Leftover {
 	r := replayer{ctx: context.WithoutCancel(ctx), ledger: l, faults: faults, world: w}
 	tried := map[*entry]bool{}
@@ -40,8 +41,8 @@ func (l *Ledger) replay(ctx context.Context, faults Registry, w World, mine func
 	}
 }
 
-// claim takes the entries that are owed and that no other replay works on, newest first. elsewhere is closed when another
-// replay lets go of one that was wanted; nil where there is none.
+// claim takes the entries that are owed and that no other replay works on, newest first. elsewhere is closed when
+// another replay lets go of one that was wanted; nil where there is none.
 func (l *Ledger) claim(wanted func(*entry) bool) (claimed []*entry, elsewhere <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 
 // Step is one entry of an undo: how to take back one change, as data, so that another process can replay it.
 //
-// Params may hold former values of Secrets: they stay in the ledger file. String leaves them out, and no report or log may
-// print them.
+// Params may hold former values of Secrets: they stay in the ledger file. String leaves them out, and no report or
+// log may print them.
 type Step struct {
 	// ID is unique in the ledger and given by Add.
 	ID int `json:"id"`
@@ -45,9 +45,9 @@ func (s Step) GoString() string { return s.String() }
 // needsAPI says whether the step cannot work without the API server.
 func (s Step) needsAPI() bool { return slices.Contains(s.Needs, NeedAPI) }
 
-// UndoFunc takes one change back. It is idempotent and accepts that the change never happened. ctx carries the step's
-// limit. A failure that passes once the API server answers again is best marked with ErrNeedsAPI; those of client-go and
-// of the network are recognised as they are.
+// UndoFunc takes one change back. It is idempotent and accepts that the change never happened. ctx carries the
+// step's limit. A failure that passes once the API server answers again is best marked with ErrNeedsAPI; those of
+// client-go and of the network are recognised as they are.
 type UndoFunc func(ctx context.Context, w World, s Step) error
 
 // Leftover is an undo that failed and is still owed. Where the ledger itself is damaged, Step is the zero Step.
@@ -89,9 +89,10 @@ func NewUndo(ledger *Ledger, faults Registry, step string) *Undo {
 	return &Undo{ledger: ledger, faults: faults, step: step, epoch: ledger.epoch}
 }
 
-// Add registers how to take back a change, before the change is made. When it returns nil the entry is on disk; after any
-// error the change must not be made. Errors: ErrFieldTaken where another step of the run owes an undo for the same field
-// of the same object, ErrHealing once replay has begun, ErrUnknownUndo, the context's, or the disk's.
+// Add registers how to take back a change, before the change is made. When it returns nil the entry is on disk;
+// after any error the change must not be made. Errors: ErrFieldTaken where another step of the run owes an undo for
+// the same field of the same object, ErrHealing once replay has begun, ErrUnknownUndo, the context's, or the
+// disk's.
 func (u *Undo) Add(ctx context.Context, s Step) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("register undo %s: %w", s.Kind, err)
@@ -125,9 +126,9 @@ func (u *Undo) Replay(ctx context.Context, w World) []Leftover {
 	return u.ledger.replay(ctx, u.faults, w, func(e *entry) bool { return e.owner == u })
 }
 
-// ReplayLedger takes back everything that the ledger owes, newest first, and returns what is still owed; a damaged ledger
-// is one leftover more. It is the one way of healing: for the runner at its end, for the watchdog, and for repair. Steps
-// whose Undo was opened before are closed by it: their Add refuses. Its limits are Undo.Replay's.
+// ReplayLedger takes back everything that the ledger owes, newest first, and returns what is still owed; a damaged
+// ledger is one leftover more. It is the one way of healing: for the runner at its end, for the watchdog, and for
+// repair. Steps whose Undo was opened before are closed by it: their Add refuses. Its limits are Undo.Replay's.
 func ReplayLedger(ctx context.Context, ledger *Ledger, faults Registry, w World) []Leftover {
 	ledger.mu.Lock()
 	ledger.epoch++

@@ -137,10 +137,10 @@ func TestReplayOutlivesItsContext(t *testing.T) {
 // Whatever step k does, all others are replayed, and just it is left over; the ledger still owes it.
 func TestOneFailureStopsNoOther(t *testing.T) {
 	failures := map[string]UndoFunc{
-		"error":   func(context.Context, World, Step) error { return errors.New("broken") },
-		"panic":   func(context.Context, World, Step) error { panic("broken") },
-		"goexit":  func(context.Context, World, Step) error { runtime.Goexit(); return nil },
-		"nil map": func(context.Context, World, Step) error { var m map[int]int; m[1] = 1; return nil },
+		"error":  func(context.Context, World, Step) error { return errors.New("broken") },
+		"panic":  func(context.Context, World, Step) error { panic("broken") },
+		"goexit": func(context.Context, World, Step) error { runtime.Goexit(); return nil },
+		"bounds": func(_ context.Context, _ World, s Step) error { return errors.New(s.Fields[7]) },
 	}
 	const n = 4
 	for name, fail := range failures {
@@ -262,7 +262,8 @@ func TestAddRefusesWhatCantBeUndone(t *testing.T) {
 	unknown.Kind = "other/undo"
 	broken := step("a")
 	broken.Params = []byte("{")
-	for name, s := range map[string]Step{"no target": {Kind: "test/undo"}, "unknown kind": unknown, "bad parameters": broken} {
+	bad := map[string]Step{"no target": {Kind: "test/undo"}, "unknown kind": unknown, "bad parameters": broken}
+	for name, s := range bad {
 		if err := u.Add(t.Context(), s); err == nil {
 			t.Errorf("%s: added", name)
 		}
@@ -291,7 +292,8 @@ func TestAddAfterReplayRefuses(t *testing.T) {
 	mustAdd(t, NewUndo(l, reg, "three"), step("b"))
 }
 
-// A fault took the API server down: the step that needs it waits, the one that brings it back runs, and then all is well.
+// A fault took the API server down: the step that needs it waits, the one that brings it back runs, and then all is
+// well.
 func TestParkedUntilTheAPIIsBack(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "n", errors.New("not yet ready"))
 	for name, away := range map[string]error{
@@ -386,8 +388,8 @@ func TestParkedWhileTheAPIHangs(t *testing.T) {
 	})
 }
 
-// A step's `for:` ends, and its undo waits for the API server that another step took away: that one's undo must not wait
-// for the first.
+// A step's `for:` ends, and its undo waits for the API server that another step took away: that one's undo must not
+// wait for the first.
 func TestReplaysDoNotBlockEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newCluster()
@@ -459,6 +461,7 @@ func TestUnknownUndoIsLeftOver(t *testing.T) {
 
 func TestAPIAway(t *testing.T) {
 	pods := schema.GroupResource{Resource: "pods"}
+	gateway := apierrors.NewGenericServerResponse(http.StatusBadGateway, "get", pods, "x", "", 0, true)
 	tests := []struct {
 		name      string
 		err       error
@@ -474,7 +477,7 @@ func TestAPIAway(t *testing.T) {
 		{"unavailable", apierrors.NewServiceUnavailable("x"), true, false},
 		{"internal", apierrors.NewInternalError(errors.New("x")), true, false},
 		{"too many", apierrors.NewTooManyRequests("x", 1), true, false},
-		{"bad gateway", apierrors.NewGenericServerResponse(http.StatusBadGateway, "get", pods, "x", "", 0, true), true, false},
+		{"bad gateway", gateway, true, false},
 		{"cancelled", &url.Error{Err: context.Canceled}, false, false},
 		{"not found", apierrors.NewNotFound(pods, "x"), false, false},
 		{"forbidden", apierrors.NewForbidden(pods, "x", nil), false, false},

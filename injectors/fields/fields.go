@@ -1,8 +1,8 @@
-// Package fields changes single fields of API objects and puts them back: the undo that all faults share whose change is
-// a field of an object.
+// Package fields changes single fields of API objects and puts them back: the undo that all faults share whose
+// change is a field of an object.
 //
-// Which fields, and what a broken value looks like, is left to the faults. Objects that are made or deleted as a whole are
-// not its business.
+// Which fields, and what a broken value looks like, is left to the faults. Objects that are made or deleted as a
+// whole are not its business.
 package fields
 
 import (
@@ -33,7 +33,9 @@ var ErrNoChange = errors.New("field has that value already")
 // Client is what is needed of a typed client of client-go; each of them fits, such as CoreV1().ConfigMaps(namespace).
 type Client[T any] interface {
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
-	Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, opts metav1.PatchOptions, sub ...string) (T, error)
+	Patch(
+		ctx context.Context, name string, kind types.PatchType, patch []byte, opts metav1.PatchOptions, sub ...string,
+	) (T, error)
 }
 
 // Change is one field before and after. An absent value means an absent field.
@@ -50,9 +52,10 @@ type operation struct {
 	Value json.RawMessage `json:"value,omitempty"`
 }
 
-// Break sets fields of the bound object, given as JSON pointers ("/data/app.yaml"); nil removes a field. It first registers
-// with undo, under kind, how to put them back; the fault maps that kind to PutBack. Where the object is not the bound one
-// any more it is ErrTargetGone, where a field would not change ErrNoChange; nothing is changed then.
+// Break sets fields of the bound object, given as JSON pointers ("/data/app.yaml"); nil removes a field. It first
+// registers with undo, under kind, how to put them back; the fault maps that kind to PutBack. Where the object is
+// not the bound one any more it is ErrTargetGone, where a field would not change ErrNoChange; nothing is changed
+// then.
 func Break[T any](
 	ctx context.Context, c Client[T], undo *injectors.Undo, kind string, o injectors.Object, values map[string]any,
 ) error {
@@ -94,8 +97,8 @@ func breakOnce[T any](
 	return registerAsStored(ctx, undo, kind, o, changes, after)
 }
 
-// registerAsStored registers once more where the server stored something else than was sent (a quantity in its canonical
-// form, a default): else the undo would take it for somebody else's change.
+// registerAsStored registers once more where the server stored something else than was sent (a quantity in its
+// canonical form, a default): else the undo would take it for somebody else's change.
 func registerAsStored(
 	ctx context.Context, undo *injectors.Undo, kind string, o injectors.Object, changes []Change, after any,
 ) error {
@@ -134,9 +137,10 @@ func register(ctx context.Context, undo *injectors.Undo, kind string, o injector
 	return undo.Add(ctx, s)
 }
 
-// PutBack takes back what Break changed, field by field: what still is as applied gets its former value; what is as before
-// owes nothing (an action may have healed it, or the change never happened); anything else is left alone and named in an
-// ErrConflict. An object that is gone, or another one under its name, owes nothing. Values are never part of an error.
+// PutBack takes back what Break changed, field by field: what still is as applied gets its former value; what is as
+// before owes nothing (an action may have healed it, or the change never happened); anything else is left alone and
+// named in an ErrConflict. An object that is gone, or another one under its name, owes nothing. Values are never
+// part of an error.
 func PutBack[T any](ctx context.Context, c Client[T], s injectors.Step) error {
 	var changes []Change
 	if err := json.Unmarshal(s.Params, &changes); err != nil {
@@ -233,8 +237,8 @@ func (ch Change) swap(from, to json.RawMessage) []operation {
 	}
 }
 
-// plan works out the changes, sorted by field. Where a field's parent is not there either, the highest one that is missing
-// is what changes.
+// plan works out the changes, sorted by field. Where a field's parent is not there either, the highest one that is
+// missing is what changes.
 func plan(tree any, values map[string]any) ([]Change, error) {
 	var changes []Change
 	for _, field := range slices.Sorted(maps.Keys(values)) {

@@ -209,7 +209,9 @@ func TestBreakRefuses(t *testing.T) {
 // Each field is judged by itself: what can be put back is, and the conflict is named without its value.
 func TestPutBackKeepsWhatOthersWrote(t *testing.T) {
 	tr := newTrial(t)
-	if err := tr.brk(map[string]any{"/spec/replicas": 1, "/metadata/labels/example.org~1tier": "back", "/metadata/labels/x": "y"}); err != nil {
+	if err := tr.brk(map[string]any{
+		"/spec/replicas": 1, "/metadata/labels/example.org~1tier": "back", "/metadata/labels/x": "y",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	tr.write(func(d *appsv1.Deployment) {
@@ -221,7 +223,8 @@ func TestPutBackKeepsWhatOthersWrote(t *testing.T) {
 	if len(left) != 1 || !errors.Is(left[0].Err, injectors.ErrConflict) {
 		t.Fatalf("left over: %v", left)
 	}
-	if text := left[0].String(); strings.Contains(text, "top-secret") || !strings.Contains(text, "/metadata/labels/example.org~1tier") {
+	text := left[0].String()
+	if strings.Contains(text, "top-secret") || !strings.Contains(text, "/metadata/labels/example.org~1tier") {
 		t.Errorf("reported as %q", text)
 	}
 	got := tr.now()
@@ -271,7 +274,8 @@ func TestPutBackReadsAgain(t *testing.T) {
 			if conflict := len(left) == 1 && errors.Is(left[0].Err, injectors.ErrConflict); conflict != raced.conflict {
 				t.Errorf("left over: %v", left)
 			}
-			if want := map[bool]string{false: `"replicas":3`, true: `"replicas":9`}[raced.conflict]; !strings.Contains(tr.now(), want) {
+			want := map[bool]string{false: `"replicas":3`, true: `"replicas":9`}[raced.conflict]
+			if !strings.Contains(tr.now(), want) {
 				t.Errorf("%s\nlacks %s", tr.now(), want)
 			}
 		})

@@ -34,8 +34,8 @@ type Fixture struct {
 	State func(ctx context.Context, w injectors.World, t injectors.Target) (string, error)
 	// Remove takes the target away; Recreate puts another one (another UID) under its name. Required.
 	Remove, Recreate func(ctx context.Context, w injectors.World, t injectors.Target) error
-	// Heal makes the target as it was before, as an action might while the fault is on; Meddle makes it neither what it was
-	// nor what the fault makes of it. Required of faults with an undo.
+	// Heal makes the target as it was before, as an action might while the fault is on; Meddle makes it neither what
+	// it was nor what the fault makes of it. Required of faults with an undo.
 	Heal, Meddle func(ctx context.Context, w injectors.World, t injectors.Target) error
 }
 
@@ -311,7 +311,8 @@ func (s suite) crashes(t *testing.T) {
 	})
 }
 
-// cancelled ends the context at each change in turn: Inject must return with an error, and what it registered must heal.
+// cancelled ends the context at each change in turn: Inject must return with an error, and what it registered must
+// heal.
 func (s suite) cancelled(t *testing.T) {
 	attempts(t, func(t *testing.T, after int) (made int) {
 		tr := s.trial(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/rebound-chaos/rebound/injectors"
 )
 
-// Tap sees every change that an injector makes, before it is made, and can refuse it. A fixture lays one into its world:
-// Clientset for a fake API, Transport for a real one, Node for a node.
+// Tap sees every change that an injector makes, before it is made, and can refuse it. A fixture lays one into its
+// world: Clientset for a fake API, Transport for a real one, Node for a node.
 type Tap struct {
 	mu   sync.Mutex
 	gate func() error
@@ -39,8 +39,8 @@ func (t *Tap) set(gate func() error) {
 	t.gate = gate
 }
 
-// Clientset lays the tap into a fake clientset, and makes it honour UID preconditions of deletions, which it would ignore.
-// It still knows no evictions, dry runs, field managers, garbage collection or controllers.
+// Clientset lays the tap into a fake clientset, and makes it honour UID preconditions of deletions, which it would
+// ignore. It still knows no evictions, dry runs, field managers, garbage collection or controllers.
 func (t *Tap) Clientset(c *fake.Clientset) {
 	c.PrependReactor("delete", "*", func(a clienttest.Action) (bool, runtime.Object, error) {
 		del, ok := a.(clienttest.DeleteActionImpl)

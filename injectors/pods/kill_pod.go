@@ -48,7 +48,8 @@ func (k *KillPod) Validate() error {
 	return nil
 }
 
-// Inject deletes every target, all at once. Nothing is deleted where one of them is gone (ErrTargetGone), bare or static.
+// Inject deletes every target, all at once. Nothing is deleted where one of them is gone (ErrTargetGone), bare or
+// static.
 func (k *KillPod) Inject(ctx context.Context, w injectors.World, t injectors.Target, _ *injectors.Undo) error {
 	if len(t.Objects) == 0 {
 		return errors.New("kill-pod has no target")
@@ -100,9 +101,9 @@ const (
 	proofLimit = time.Minute            // for its containers to end, beyond the grace
 )
 
-// Effective returns once every target is dead: the pod of that UID is gone, or on its way with no container running. With
-// no grace the object goes before its containers do, so where the node can be entered and the containers are known, its
-// container runtime has to agree. It waits for at most a minute beyond the grace.
+// Effective returns once every target is dead: the pod of that UID is gone, or on its way with no container
+// running. With no grace the object goes before its containers do, so where the node can be entered and the
+// containers are known, its container runtime has to agree. It waits for at most a minute beyond the grace.
 func (k *KillPod) Effective(ctx context.Context, w injectors.World, t injectors.Target) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(k.Grace)+proofLimit)
 	defer cancel()

@@ -222,7 +222,8 @@ func TestKillPodTakesBareOnesWhenTold(t *testing.T) {
 	if err := (&KillPod{Bare: true}).Inject(t.Context(), w, target("a"), nil); err != nil {
 		t.Error(err)
 	}
-	if err := (&KillPod{Bare: true}).Inject(t.Context(), newWorld(pod("a", "uid-a", bare, mirror)), target("a"), nil); !errors.Is(err, ErrStatic) {
+	w = newWorld(pod("a", "uid-a", bare, mirror))
+	if err := (&KillPod{Bare: true}).Inject(t.Context(), w, target("a"), nil); !errors.Is(err, ErrStatic) {
 		t.Errorf("a static pod: %v", err)
 	}
 }
@@ -264,7 +265,10 @@ func TestKillPodIsEffective(t *testing.T) {
 		want  string // part of the error; "" means effective
 	}{
 		{name: "still there", pods: []runtime.Object{pod("a", "uid-a", running)}, want: "is not being deleted"},
-		{name: "ending, still running", pods: []runtime.Object{pod("a", "uid-a", running, ending, finalizer)}, want: "container web"},
+		{
+			name: "ending, still running", pods: []runtime.Object{pod("a", "uid-a", running, ending, finalizer)},
+			want: "container web",
+		},
 		{name: "ending, stopped", pods: []runtime.Object{pod("a", "uid-a", ending, finalizer)}},
 		{name: "gone"},
 		{name: "replaced under its name", pods: []runtime.Object{pod("a", "uid-new", running)}},
