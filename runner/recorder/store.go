@@ -124,14 +124,6 @@ func (s *store) sees(observer any) {
 	s.notify()
 }
 
-// addGap records a gap that is over.
-func (s *store) addGap(gap assertions.Gap) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gaps = append(s.gaps, gap)
-	s.notify()
-}
-
 func (s *store) addStream(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
