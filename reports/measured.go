@@ -66,14 +66,18 @@ func StatisticsOf(objective string, s assertions.Statistics) Statistics {
 		P95Seconds: s.P95, MaxSeconds: s.Max, CILoSeconds: s.CILo, CIHiSeconds: s.CIHi, Note: s.Note}
 }
 
-// ProbesOf sums up what each probe saw.
+// ProbesOf sums up what each probe saw from the first step on: what it saw while the workload came up is no failure.
 func ProbesOf(tl assertions.Timeline) []Probe {
+	first := firstStep(tl)
 	var out []Probe
 	for _, stream := range tl.Streams {
-		p := Probe{Name: stream.Probe, Vantage: stream.Vantage, IntervalSeconds: stream.Interval.Seconds(),
-			Samples: len(stream.Samples)}
+		p := Probe{Name: stream.Probe, Vantage: stream.Vantage, IntervalSeconds: stream.Interval.Seconds()}
 		var lags, latencies []time.Duration
 		for _, s := range stream.Samples {
+			if s.Start < first {
+				continue
+			}
+			p.Samples++
 			lags = append(lags, s.Start-s.Due)
 			if s.OK {
 				latencies = append(latencies, s.End-s.Start)
@@ -90,7 +94,7 @@ func ProbesOf(tl assertions.Timeline) []Probe {
 				P90Seconds: percentile(latencies, 0.9).Seconds(), P99Seconds: percentile(latencies, 0.99).Seconds(),
 				MaxSeconds: percentile(latencies, 1).Seconds()}
 		}
-		p.Outages = outagesOf(tl, stream)
+		p.Outages = outagesOf(tl, stream, first)
 		out = append(out, p)
 	}
 	return out
@@ -121,4 +125,69 @@ func BlindSeconds(tl assertions.Timeline) float64 {
 func secondsOf(d time.Duration) *float64 {
 	s := d.Seconds()
 	return &s
+}
+
+// outagesOf lists a stream's outages from the first step on. The samples begin with the last good one that had ended when
+// the oldest sample in flight at the first step was sent: it bounds an outage's beginning, and nothing before it matters.
+func outagesOf(tl assertions.Timeline, stream assertions.Stream, first time.Duration) []Outage {
+	begin := 0
+	for i, s := range stream.Samples {
+		if s.OK && s.End <= first-stream.Timeout {
+			begin = i
+		}
+	}
+	stream.Samples = stream.Samples[begin:]
+	var out []Outage
+	for _, o := range assertions.Outages(stream, tl.Gaps, outageHold, first, tl.End) {
+		outage := Outage{StartSeconds: o.Start.Seconds(), LoSeconds: o.Lo.Seconds()}
+		if !o.Open {
+			outage.HiSeconds = secondsOf(o.Hi)
+		}
+		out = append(out, outage)
+	}
+	return out
+}
+
+// outageHold is how long a probe has to succeed before an outage counts as over, in the list of a probe's outages: the
+// default hold of an objective.
+const outageHold = 3 * time.Second
+
+// firstStep is the beginning of the first step, or the end of the timeline where there was none.
+func firstStep(tl assertions.Timeline) time.Duration {
+	if len(tl.Steps) == 0 {
+		return tl.End
+	}
+	first := tl.Steps[0].At
+	for _, s := range tl.Steps {
+		first = min(first, s.At)
+	}
+	return first
+}
+
+// ChainsOf splits the recovery from every fault into phases: for each fault the traffic and the redundancy chain that was
+// restored last.
+func ChainsOf(tl assertions.Timeline) []Chain {
+	var out []Chain
+	for _, step := range tl.Steps {
+		if step.Kind != assertions.Fault {
+			continue
+		}
+		chains := assertions.Chains(tl, step.Name, "")
+		for _, name := range []string{assertions.Traffic, assertions.Redundancy} {
+			last, ok := assertions.LastRestored(chains, name)
+			if !ok {
+				continue
+			}
+			chain := Chain{Name: name, Step: step.Name, Subject: last.Subject.Name, Phases: []Phase{}}
+			for _, p := range last.Phases {
+				phase := Phase{Name: p.Name, LoSeconds: p.Lo.Seconds()}
+				if !p.Open {
+					phase.HiSeconds = secondsOf(p.Hi)
+				}
+				chain.Phases = append(chain.Phases, phase)
+			}
+			out = append(out, chain)
+		}
+	}
+	return out
 }

@@ -135,11 +135,12 @@ type Chain struct {
 	Phases  []Phase `json:"phases"`
 }
 
-// Phase is the stretch between two edges; the true length lies within [lo, hi].
+// Phase is the stretch between two edges; the true length lies within [lo, hi]. hi is absent where it was not over when the
+// run ended.
 type Phase struct {
-	Name      string  `json:"name"`
-	LoSeconds float64 `json:"loSeconds"`
-	HiSeconds float64 `json:"hiSeconds"`
+	Name      string   `json:"name"`
+	LoSeconds float64  `json:"loSeconds"`
+	HiSeconds *float64 `json:"hiSeconds,omitempty"`
 }
 
 // Probe is what one probe saw.

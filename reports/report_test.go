@@ -98,3 +98,23 @@ func TestBlindSecondsCountsOverlapsOnce(t *testing.T) {
 		t.Errorf("blind for %v s, want 5", got)
 	}
 }
+
+func TestProbesCountFromTheFirstStep(t *testing.T) {
+	ms := time.Millisecond
+	stream := assertions.Stream{Probe: "front", Interval: 20 * ms, Timeout: 100 * ms}
+	// Down until 1 s (it comes up), up, down from 2 s to 2.5 s (the outage), up until 6 s.
+	for at := time.Duration(0); at < 6*time.Second; at += 20 * ms {
+		up := at >= time.Second && (at < 2*time.Second || at >= 2500*ms)
+		stream.Samples = append(stream.Samples, assertions.Sample{Due: at, Start: at, End: at + 5*ms, OK: up})
+	}
+	tl := assertions.Timeline{End: 6 * time.Second, Streams: []assertions.Stream{stream},
+		Steps: []assertions.Step{{Name: "kill", At: 1900 * ms}}}
+	p := ProbesOf(tl)[0]
+	if p.Failed != 25 || p.Samples != 205 {
+		t.Errorf("%d of %d failed, want 25 of 205", p.Failed, p.Samples)
+	}
+	if len(p.Outages) != 1 || p.Outages[0].LoSeconds > 0.5 || p.Outages[0].HiSeconds == nil || *p.Outages[0].HiSeconds < 0.5 ||
+		*p.Outages[0].HiSeconds > 0.6 {
+		t.Errorf("outages %+v, want one that holds 0.5 s", p.Outages)
+	}
+}

@@ -81,7 +81,7 @@ func writeScenarioNotes(b *strings.Builder, s Scenario) {
 func formatPhases(phases []Phase) string {
 	parts := make([]string, 0, len(phases))
 	for _, p := range phases {
-		parts = append(parts, p.Name+" "+formatInterval(&p.LoSeconds, &p.HiSeconds, "s"))
+		parts = append(parts, p.Name+" "+formatInterval(&p.LoSeconds, p.HiSeconds, "s"))
 	}
 	return strings.Join(parts, " → ")
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,14 +51,18 @@ func deploy(ctx context.Context, k *kube, run string, s *scenarios.Scenario, pro
 			return d, fmt.Errorf("workload %s: %w", name, err)
 		}
 	}
-	patched := patch == nil
+	patched := patch == nil || patch.Demo != nil
 	for _, name := range sortedKeys(s.Spec.Workloads) {
-		objects, err := workloadObjects(s, s.Spec.Workloads[name], d.namespaces[name], programImage)
+		workload := s.Spec.Workloads[name]
+		if patch != nil && patch.Demo != nil && (patch.Demo.Workload == "" || patch.Demo.Workload == name) {
+			workload = patchDemo(workload, *patch.Demo)
+		}
+		objects, err := workloadObjects(s, workload, d.namespaces[name], programImage)
 		if err != nil {
 			return d, fmt.Errorf("workload %s: %w", name, err)
 		}
 		for _, object := range objects {
-			if patch != nil && refersTo(patch.Workload, name, object) {
+			if patch != nil && patch.Workload != "" && refersTo(patch.Workload, name, object) {
 				if err := mergePatch(object, patch.Merge); err != nil {
 					return d, fmt.Errorf("workload %s: twin's patch of %s: %w", name, patch.Workload, err)
 				}
@@ -72,6 +77,24 @@ func deploy(ctx context.Context, k *kube, run string, s *scenarios.Scenario, pro
 		return d, fmt.Errorf("twin patches %s, which no workload holds", patch.Workload)
 	}
 	return d, nil
+}
+
+// patchDemo returns a copy of a demo workload with a twin's changes; another workload is returned as it is.
+func patchDemo(w scenarios.Workload, patch scenarios.DemoPatch) scenarios.Workload {
+	if w.Demo == nil {
+		return w
+	}
+	changed := *w.Demo
+	if patch.Replicas != nil {
+		changed.Replicas = *patch.Replicas
+	}
+	changed.Env = maps.Clone(w.Demo.Env)
+	if changed.Env == nil {
+		changed.Env = map[string]string{}
+	}
+	maps.Copy(changed.Env, patch.Env)
+	w.Demo = &changed
+	return w
 }
 
 func (d *deployment) ensureNamespace(ctx context.Context, name string, w scenarios.Workload) error {

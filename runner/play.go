@@ -172,9 +172,8 @@ func (p *play) deploy(ctx context.Context) error {
 	if p.plan.twin != nil {
 		patch = &p.plan.twin.Patch
 	}
-	namespaces := namespacesOf(p.id, scenario)
-	p.binder.namespaces = namespaces
-	p.recorder, err = p.startRecorder(ctx, ref, namespaces)
+	p.binder.namespaces = namespacesOf(p.id, scenario)
+	p.recorder, err = p.startRecorder(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -182,12 +181,7 @@ func (p *play) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, probe := range scenario.Spec.Probes {
-		if err := p.startProbe(ctx, probe); err != nil {
-			return fmt.Errorf("probe %s: %w", probe.Name, err)
-		}
-	}
-	return nil
+	return p.startProbes(ctx)
 }
 
 // vantage chooses the node that a probe asks from: the one of its `from:`, else the first node that no step can target,
@@ -252,8 +246,8 @@ type resolver struct {
 	play *play
 }
 
-// Nodes returns the names of the nodes behind a node's or a target's name.
-func (r resolver) Nodes(name string) ([]string, error) {
+// NodeNames returns the names of the nodes behind a node's or a target's name.
+func (r resolver) NodeNames(name string) ([]string, error) {
 	p := r.play
 	p.bindMu.Lock()
 	defer p.bindMu.Unlock()
@@ -297,10 +291,22 @@ func (p *play) awaitSteady(ctx context.Context) (time.Duration, error) {
 		fmt.Errorf("%w: not within %s", errNotSteady, steady.Within))
 	defer cancel()
 	err = p.watch(ctx, func(tl assertions.Timeline) bool {
-		since, ok := assertions.TrueSince(tl, condition, tl.End)
+		since, ok := trueSince(tl, condition)
 		return ok && tl.End-since >= time.Duration(steady.Hold)
 	})
 	return p.now(), err
+}
+
+// trueSince is the moment from which a condition has surely held without a break; false where it does not hold now.
+func trueSince(tl assertions.Timeline, condition assertions.Condition) (time.Duration, bool) {
+	var since time.Duration
+	for _, dip := range assertions.Dips(tl, condition, nil) {
+		if dip.Open {
+			return 0, false
+		}
+		since = max(since, dip.Ended.Hi)
+	}
+	return since, true
 }
 
 // watch looks at the growing timeline until done says so, or ctx ends.
@@ -317,7 +323,7 @@ func (p *play) watch(ctx context.Context, done func(tl assertions.Timeline) bool
 	return nil
 }
 
-func (p *play) now() time.Duration { return p.recorder.Now() }
+func (p *play) now() time.Duration { return p.recorder.Clock().Now() }
 
 // observe performs the steps in their order and watches until every objective is settled.
 func (p *play) observe(ctx context.Context, objectives []assertions.Objective) error {
@@ -412,7 +418,9 @@ func (p *play) perform(ctx context.Context, s *stepRun) error {
 		return fmt.Errorf("step %s: %w", name, err)
 	}
 	done := p.now()
-	p.recorder.UpdateStep(name, func(step *assertions.Step) { step.Done = &done })
+	if err := p.recorder.UpdateStep(name, func(step *assertions.Step) { step.Done = &done }); err != nil {
+		return err
+	}
 	s.done.open(nil)
 	p.progress.say("%s: run %d: %s: %s %s", p.plan.Scenario, p.index, name, spec.Type, describeObjects(objects))
 	if err := p.prove(ctx, s, injector, target, at); err != nil {
@@ -442,9 +450,8 @@ func (p *play) prove(ctx context.Context, s *stepRun, injector injectors.Injecto
 		return fmt.Errorf("%w: %w", errNoEffect, err)
 	}
 	proof := assertions.Interval{Lo: at, Hi: p.now()}
-	p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) { step.Effective = &proof })
 	s.effective.open(nil)
-	return nil
+	return p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) { step.Effective = &proof })
 }
 
 func (p *play) bind(ctx context.Context, step string, target *scenarios.Target) ([]injectors.Object, error) {
@@ -491,29 +498,36 @@ func (p *play) healStep(ctx context.Context, s *stepRun) []injectors.Leftover {
 	if s.undo == nil {
 		return nil
 	}
+	s.undone = s.undone || len(s.undo.Owed()) > 0
 	left := s.undo.Replay(ctx, p.world)
 	if len(left) == 0 {
 		healed := p.now()
-		p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) {
+		p.note(p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) {
 			if step.Healed == nil {
 				step.Healed = &healed
 			}
-		})
+		}))
 		s.healed.open(nil)
 	}
 	return left
+}
+
+// note says what went wrong where nothing depends on it.
+func (p *play) note(err error) {
+	if err != nil {
+		p.progress.say("%s: run %d: %v", p.plan.Scenario, p.index, err)
+	}
 }
 
 // heal takes back whatever is still owed, last step first, interrupted or not.
 func (p *play) heal(ctx context.Context, out *outcome) {
 	for i := len(p.steps) - 1; i >= 0; i-- {
 		s := p.steps[i]
-		owed := s.undo != nil && len(s.undo.Owed()) > 0
 		left := p.healStep(ctx, s)
 		switch {
 		case len(left) > 0:
 			out.undo[s.planned.Name] = "owed"
-		case owed || s.undone:
+		case s.undone:
 			out.undo[s.planned.Name] = "done"
 		default:
 			out.undo[s.planned.Name] = "none owed"

@@ -41,11 +41,7 @@ func (s *selection) load(cmd *cobra.Command, config *Config, names []string) ([]
 	if err != nil {
 		return nil, err
 	}
-	loader, err := newLoader(config)
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := loader.Load(cmd.Context(), sources(s.files, names),
+	loaded, err := newLoader(config).Load(cmd.Context(), sources(s.files, names),
 		scenarios.Options{Set: set, Root: s.root, Stdin: config.Stdin})
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func types(config *Config) scenarios.Types {
 		t.Steps[name] = step
 	}
 	for _, probe := range prober.Types() {
-		t.Probes[probe.Name] = scenarios.ProbeType{Doc: probe.Doc, New: probe.New}
+		t.Probes[probe.Name] = scenarios.ProbeType{Doc: probe.Doc, New: func() any { return probe.New() }}
 	}
 	for _, profile := range clusters.Profiles() {
 		t.Profiles = append(t.Profiles, profile.Name)
@@ -38,17 +38,13 @@ func types(config *Config) scenarios.Types {
 	return t
 }
 
-func newLoader(config *Config) (*scenarios.Loader, error) {
+func newLoader(config *Config) *scenarios.Loader {
 	return scenarios.NewLoader(types(config))
 }
 
 // Shipped loads every shipped scenario, as `run` without names does.
 func Shipped(ctx context.Context, faults injectors.Registry) ([]*scenarios.Scenario, error) {
-	loader, err := newLoader(&Config{Faults: faults})
-	if err != nil {
-		return nil, err
-	}
-	return loader.Load(ctx, sources(nil, nil), scenarios.Options{})
+	return newLoader(&Config{Faults: faults}).Load(ctx, sources(nil, nil), scenarios.Options{})
 }
 
 // sources lists what to load: files, shipped scenarios by name, or every shipped one where neither is named.
