@@ -69,15 +69,15 @@ func join(dips []Dip, hold, known time.Duration) []spell {
 		}
 		cur.add(d, hold)
 	}
-	if cur != nil && cur.ended.Hi+hold > known {
-		cur.open = true
+	for i := range spells {
+		spells[i].open = spells[i].open || spells[i].ended.Hi+hold > known
 	}
 	return spells
 }
 
 // add puts a dip into the spell.
 func (s *spell) add(d *Dip, hold time.Duration) {
-	s.began.Hi = min(s.began.Hi, d.Began.Hi)
+	s.began.Lo, s.began.Hi = min(s.began.Lo, d.Began.Lo), min(s.began.Hi, d.Began.Hi)
 	s.ended.Lo, s.ended.Hi = max(s.ended.Lo, d.Ended.Lo), max(s.ended.Hi, d.Ended.Hi)
 	s.open = s.open || d.Open
 	if s.why == "" {

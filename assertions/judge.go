@@ -119,7 +119,7 @@ func (j *judge) reach(r Result) Result {
 	r.Limit = j.o.Within.Seconds()
 	q := &query{tl: j.tl, step: j.step, from: j.since.Lo, hold: j.o.Hold}
 	dips := j.after(dipsOf(q, j.o.Reach))
-	known := j.tl.End - patience(j.tl, j.o.Reach)
+	known := j.complete(j.o.Reach)
 	deadline := j.since.Hi + j.o.Within
 	var maybe *spell
 	spells := join(dips, j.o.Hold, known)
@@ -207,15 +207,25 @@ func (j *judge) after(dips []Dip) []Dip {
 	return kept
 }
 
-// patience is how long after a moment it can still turn out that a sample sent then has failed.
-func patience(tl *Timeline, c *Condition) time.Duration {
-	var most time.Duration
-	for i := range tl.Streams {
-		if s := &tl.Streams[i]; c.asks(s.Probe) {
-			most = max(most, s.Timeout)
+// complete is the moment up to which later data cannot change what is known of a condition: the start of the last sample
+// that was good and answered before the earliest request that may still be under way was sent.
+func (j *judge) complete(c *Condition) time.Duration {
+	known := j.tl.End
+	for i := range j.tl.Streams {
+		s := &j.tl.Streams[i]
+		if !c.asks(s.Probe) {
+			continue
 		}
+		sent, samples := j.tl.End-s.Timeout, s.Samples
+		for len(samples) > 0 && samples[len(samples)-1].End > sent {
+			samples = samples[:len(samples)-1]
+		}
+		if len(samples) == 0 {
+			return 0
+		}
+		known = min(known, samples[len(samples)-1].Start)
 	}
-	return most
+	return known
 }
 
 // asks says whether a condition hangs on a probe.

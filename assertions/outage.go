@@ -65,15 +65,15 @@ type scan struct {
 // surely one outage under hold come as one dip; hold is zero where the dips between them matter.
 func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, end time.Duration) []Dip {
 	samples := inOrder(s.Samples)
-	slowest := exposure(samples, pass, end)
-	blind := blindGaps(s, samples, gaps, hold, end)
+	exposure := exposure{samples: samples, pass: pass, hold: hold, end: end}
+	blind := blindGaps(s, samples, gaps, pass, hold, end)
 	sc := scan{hold: hold}
 	for i := range samples {
 		p := &samples[i]
 		if p.End > end {
 			continue
 		}
-		for len(blind) > 0 && blind[0].From <= p.Start {
+		for len(blind) > 0 && blind[0].From < p.Start {
 			sc.blind(blind[0])
 			blind = blind[1:]
 		}
@@ -81,7 +81,7 @@ func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, end time.D
 		if pass(p) {
 			sc.passed(p)
 		} else {
-			sc.failed(p, min(p.End, p.Start+slowest))
+			sc.failed(p, min(p.End, p.Start+exposure.at(p)))
 		}
 	}
 	for _, g := range blind {
@@ -139,10 +139,21 @@ func (sc *scan) failed(p *Sample, x time.Duration) {
 }
 
 // blind puts a blind gap in: what lies between the last good sample before it and the first one after it is not known.
-func (sc *scan) blind(g Gap) {
+// One that opens with a good sample begins there.
+func (sc *scan) blind(g blindGap) {
 	sc.advance(g.From)
-	sc.dips = append(sc.dips, Dip{Began: Interval{min(sc.good, g.From), g.To}, Ended: Interval{g.From, never},
-		hit: g.To, lastHit: g.To, sent: g.From, why: blindness(g)})
+	began := g.From
+	if !g.fromGood {
+		began = min(sc.good, g.From)
+	}
+	sc.dips = append(sc.dips, Dip{Began: Interval{began, g.To}, Ended: Interval{g.From, never},
+		hit: g.To, lastHit: g.To, sent: g.From, why: blindness(g.Gap)})
+}
+
+// blindGap is a gap of a stream; fromGood is set where it begins with the start of a good sample.
+type blindGap struct {
+	Gap
+	fromGood bool
 }
 
 // silentTicks is how many ticks in a row have to go unasked before the silence counts as a blind gap that the prober
@@ -151,43 +162,43 @@ const silentTicks = 10
 
 // blindGaps gives the blind gaps of a stream up to end, in order: those declared for its probe, and every stretch in
 // which no sample was sent for ten ticks, or for a whole hold (two ticks at least): such a stretch proves no hold.
-func blindGaps(s *Stream, samples []Sample, gaps []Gap, hold, end time.Duration) []Gap {
-	var out []Gap
+func blindGaps(s *Stream, samples []Sample, gaps []Gap, pass func(*Sample) bool, hold,
+	end time.Duration) []blindGap {
+	var out []blindGap
 	source := "probe:" + s.Probe
 	for _, g := range gaps {
 		if g.Source == source && g.From < end && g.To > g.From {
-			out = append(out, g)
+			out = append(out, blindGap{Gap: g})
 		}
 	}
 	limit := silentTicks * s.Interval
 	if hold > 0 && limit > 0 {
 		limit = min(limit, max(hold, 2*s.Interval))
 	}
-	silent := func(from, to, limit time.Duration) {
-		if limit > 0 && to-from > limit {
-			out = append(out, Gap{Source: source, From: from, To: to, Reason: "no sample was sent"})
+	silent := func(last *Sample, to, limit time.Duration) {
+		if limit > 0 && to-last.Start > limit {
+			out = append(out, blindGap{Gap{Source: source, From: last.Start, To: to, Reason: "no sample was sent"}, pass(last)})
 		}
 	}
-	var last time.Duration
-	asked := false
+	var last *Sample
 	for i := range samples {
 		p := &samples[i]
 		if p.End > end {
 			continue
 		}
-		if !asked && p.Start > 0 {
-			out = append(out, Gap{Source: source, To: p.Start, Reason: "the prober had not started"})
+		if last == nil && p.Start > 0 {
+			out = append(out, blindGap{Gap{Source: source, To: p.Start, Reason: "the prober had not started"}, true})
 		}
-		if asked {
+		if last != nil {
 			silent(last, p.Start, limit)
 		}
-		last, asked = p.Start, true
+		last = p
 	}
-	if !asked {
-		return append(out, Gap{Source: source, To: end, Reason: "no sample was taken"})
+	if last == nil {
+		return append(out, blindGap{Gap{Source: source, To: end, Reason: "no sample was taken"}, true})
 	}
 	silent(last, end, limit+s.Timeout)
-	slices.SortStableFunc(out, func(a, b Gap) int { return compare(a.From, b.From) })
+	slices.SortStableFunc(out, func(a, b blindGap) int { return compare(a.From, b.From) })
 	return out
 }
 
@@ -200,17 +211,26 @@ func blindness(g Gap) string {
 }
 
 // exposure is how long after its start a request can still have been hit by an outage: as long as the slowest good
-// answer of the stream took. A request that fails later than that has waited for its time-out, not served; without this
-// bound every outage whose requests hang would end a time-out late. It widens the upper bound only: the lower one is held
-// against the failing sample's own end.
-func exposure(samples []Sample, pass func(*Sample) bool, end time.Duration) time.Duration {
-	var slowest time.Duration
-	for i := range samples {
-		if p := &samples[i]; p.End <= end && pass(p) {
-			slowest = max(slowest, p.End-p.Start)
+// answer of the stream took, among the samples sent up to hold after it (later ones must not change what is settled). A
+// request that fails later than that has waited for its time-out, not served; without this bound every outage whose
+// requests hang would end a time-out late. It makes upper bounds later than the first good end after the last bad start,
+// never earlier; lower bounds are held against the failing sample's own end.
+type exposure struct {
+	samples   []Sample
+	pass      func(*Sample) bool
+	hold, end time.Duration
+	next      int
+	slowest   time.Duration
+}
+
+// at gives the exposure of a sample; samples are asked about in order.
+func (e *exposure) at(s *Sample) time.Duration {
+	for ; e.next < len(e.samples) && e.samples[e.next].Start <= s.Start+e.hold; e.next++ {
+		if p := &e.samples[e.next]; p.End <= e.end && e.pass(p) {
+			e.slowest = max(e.slowest, p.End-p.Start)
 		}
 	}
-	return slowest
+	return e.slowest
 }
 
 // inOrder gives the samples in order of their start; a recorder hands them over so, and then nothing is copied.
