@@ -238,3 +238,60 @@ func (j *judge) phase(r Result) Result {
 	r.Settled = r.Verdict == Missed || !pending
 	return r
 }
+
+// Published are the spans that the literature on Kubernetes' reaction to failures reports (Vayghan et al., CLOUD 2018):
+// Reaction from the failure to the first reaction of Kubernetes, Repair from there until the pod is repaired (ready),
+// Recovery from there until the service is back, Outage both together. A span whose end was not seen is nil.
+type Published struct {
+	Subject  Ref
+	Reaction *Interval // lengths
+	Repair   *Interval
+	Recovery *Interval
+	Outage   *Interval
+}
+
+// PublishedSpans derives the published spans of every victim from the chains of a step. The service is back when the
+// probe's clients were served again; where the probe saw no outage, when the pod was behind its service again.
+func PublishedSpans(chains []Chain) []Published {
+	var out []Published
+	for _, c := range chains {
+		if c.Name != Redundancy {
+			continue
+		}
+		p := Published{Subject: c.Subject}
+		detect := c.phase("detect")
+		if detect == nil {
+			continue
+		}
+		back := c.phase("publish")
+		for i := range chains {
+			if t := &chains[i]; t.Name == Traffic && t.Subject.UID == c.Subject.UID && t.phase("serve") != nil {
+				back = t.phase("serve")
+			}
+		}
+		p.Reaction = &Interval{detect.Lo, detect.Hi}
+		if ready := c.phase("ready"); ready != nil {
+			p.Repair = stretch(detect.To, ready.To)
+		}
+		if back != nil {
+			p.Recovery, p.Outage = stretch(detect.To, back.To), stretch(detect.From, back.To)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// phase is the chain's phase of a name that is over, or nil.
+func (c *Chain) phase(name string) *PhaseSpan {
+	for i := range c.Phases {
+		if p := &c.Phases[i]; p.Name == name && !p.Open {
+			return p
+		}
+	}
+	return nil
+}
+
+// stretch is the length of the stretch between two edges, never negative.
+func stretch(from, to Interval) *Interval {
+	return &Interval{max(0, to.Lo-from.Hi), max(0, to.Hi-from.Lo)}
+}

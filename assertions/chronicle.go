@@ -260,7 +260,7 @@ func (c *chronicle) served(probe string) served {
 		if probe != "" && s.Probe != probe {
 			continue
 		}
-		dips := streamDips(s, c.tl.Gaps, sampleOK, DefaultHold, c.tl.End)
+		dips := streamDips(s, c.tl.Gaps, sampleOK, DefaultHold, c.step.At, c.tl.End)
 		dips = slices.DeleteFunc(dips, func(d Dip) bool { return !d.Open && d.Ended.Hi <= c.step.At })
 		for _, sp := range join(dips, DefaultHold, c.tl.End) {
 			if !sp.seen {

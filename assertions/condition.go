@@ -58,7 +58,7 @@ func Evaluate(tl Timeline, c Condition, step *Step, at time.Duration) Truth {
 // EvaluateFrom is Evaluate for a condition that was first asked about at from: events before it do not count.
 func EvaluateFrom(tl Timeline, c Condition, step *Step, from, at time.Duration) Truth {
 	whole := True
-	for _, d := range dipsOf(&query{tl: &tl, step: step, from: from}, &c) {
+	for _, d := range dipsOf(&query{tl: &tl, step: step, from: from, window: at}, &c) {
 		whole = whole.and(d.truth(at))
 	}
 	return whole
@@ -80,6 +80,8 @@ type query struct {
 	// step is the step whose victims are not trusted, nil for none; from is when the condition is first asked about.
 	step *Step
 	from time.Duration
+	// window is the beginning of the time that is asked about; what probes saw well before it is not looked at.
+	window time.Duration
 	// hold allows failures of a probe within it to be taken for one dip; zero keeps them apart.
 	hold time.Duration
 }
@@ -218,7 +220,7 @@ func (q *query) probe(c *Condition) []Dip {
 	found := false
 	for i := range q.tl.Streams {
 		if s := &q.tl.Streams[i]; s.Probe == c.Probe {
-			d := streamDips(s, q.tl.Gaps, pass, q.hold, q.tl.End)
+			d := streamDips(s, q.tl.Gaps, pass, q.hold, q.window, q.tl.End)
 			if found {
 				d = both(dips, d)
 			}
@@ -240,9 +242,13 @@ func (q *query) lost(c *Condition) []Dip {
 		if s.Probe != c.Probe || len(s.Samples) == 0 {
 			continue
 		}
-		answered := slices.Clone(s.Samples)
+		recent := s.Samples
+		if c.Over > 0 {
+			recent = sentSince(recent, q.window-2*c.Over-2*s.Timeout)
+		}
+		answered := slices.Clone(recent)
 		slices.SortStableFunc(answered, func(a, b Sample) int { return compare(a.End, b.End) })
-		full := max(q.from, answered[0].Start) + c.Over
+		full := max(q.from, s.Samples[0].Start) + c.Over
 		failed, first, next := 0, 0, 0
 		for next < len(answered) || (c.Over > 0 && first < next) {
 			now := never

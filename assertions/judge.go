@@ -117,7 +117,7 @@ func (r Result) within(lo, hi time.Duration, what string) Result {
 // censored: missed where the condition was seen false after Within, else unknown.
 func (j *judge) reach(r Result) Result {
 	r.Limit = j.o.Within.Seconds()
-	q := &query{tl: j.tl, step: j.step, from: j.since.Lo, hold: j.o.Hold}
+	q := &query{tl: j.tl, step: j.step, from: j.since.Lo, window: j.since.Lo, hold: j.o.Hold}
 	dips := j.after(dipsOf(q, j.o.Reach))
 	known := j.complete(j.o.Reach)
 	deadline := j.since.Hi + j.o.Within
@@ -261,7 +261,7 @@ func longestUnseen(tl *Timeline, c *Condition, from, to time.Duration) time.Dura
 // short, and what cannot be seen could hide one. An objective that lasts as long as the run has no end of its own, so it
 // is settled when its step is done: from then on it holds nothing up, but is judged to the end.
 func (j *judge) keeps(r Result) Result {
-	q := &query{tl: j.tl, from: j.since.Lo}
+	q := &query{tl: j.tl, from: j.since.Lo, window: j.since.Lo}
 	var lo, hi time.Duration
 	why, seen := "", false
 	dips := j.after(dipsOf(q, j.o.Keeps))

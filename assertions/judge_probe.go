@@ -72,9 +72,10 @@ func (t sampled) ratio(lost int) float64 {
 func (j *judge) count(s *Stream) sampled {
 	var t sampled
 	last := time.Duration(-1)
-	for i := range s.Samples {
-		p := &s.Samples[i]
-		if p.Start < j.since.Lo || p.End > j.tl.End {
+	samples := sentSince(s.Samples, j.since.Lo)
+	for i := range samples {
+		p := &samples[i]
+		if p.End > j.tl.End {
 			continue
 		}
 		t.sent++
@@ -130,7 +131,7 @@ func (j *judge) longestOutage(r Result, s *Stream) Result {
 	if hold <= 0 {
 		hold = DefaultHold
 	}
-	dips := j.after(streamDips(s, j.tl.Gaps, sampleOK, hold, j.tl.End))
+	dips := j.after(streamDips(s, j.tl.Gaps, sampleOK, hold, j.since.Lo, j.tl.End))
 	lo, hi := time.Duration(0), unseen(s, j.since.Lo, j.tl.End)
 	open := false
 	for _, sp := range join(dips, hold, j.tl.End) {
@@ -149,7 +150,7 @@ func (j *judge) longestOutage(r Result, s *Stream) Result {
 // unseen is the longest outage between two offsets that would have left every sample good: one that began right after a
 // good sample was sent and ended when the first of those sent later was answered.
 func unseen(s *Stream, from, to time.Duration) time.Duration {
-	samples := inOrder(s.Samples)
+	samples := inOrder(sentSince(s.Samples, from-lookBack))
 	var longest time.Duration
 	last, first := from, never // the last start so far, and the least end among the samples after it
 	for i := len(samples) - 1; i >= 0; i-- {
@@ -176,9 +177,10 @@ func unseen(s *Stream, from, to time.Duration) time.Duration {
 
 // latency judges a percentile of the good samples' durations.
 func (j *judge) latency(r Result, s *Stream) Result {
-	least, most := make([]time.Duration, 0, len(s.Samples)), make([]time.Duration, 0, len(s.Samples))
-	for i := range s.Samples {
-		if p := &s.Samples[i]; p.OK && p.Start >= j.since.Lo && p.End <= j.tl.End {
+	samples := sentSince(s.Samples, j.since.Lo)
+	least, most := make([]time.Duration, 0, len(samples)), make([]time.Duration, 0, len(samples))
+	for i := range samples {
+		if p := &samples[i]; p.OK && p.End <= j.tl.End {
 			least, most = append(least, p.End-p.Start), append(most, p.End-min(p.Due, p.Start))
 		}
 	}

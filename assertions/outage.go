@@ -3,6 +3,7 @@ package assertions
 import (
 	"math"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type Outage struct {
 // one outage; where the data cannot tell whether two stretches of failure are one outage, Hi is that of both together and
 // Lo that of the longer.
 func Outages(s Stream, gaps []Gap, hold, from, to time.Duration) []Outage {
-	dips := streamDips(&s, gaps, sampleOK, hold, to)
+	dips := streamDips(&s, gaps, sampleOK, hold, from, to)
 	dips = slices.DeleteFunc(dips, func(d Dip) bool { return !d.Open && d.Ended.Hi < from })
 	var out []Outage
 	for _, sp := range join(dips, hold, to) {
@@ -42,6 +43,15 @@ func Outages(s Stream, gaps []Gap, hold, from, to time.Duration) []Outage {
 }
 
 func sampleOK(s *Sample) bool { return s.OK }
+
+// lookBack is how much is looked at before the time that is asked about: enough good samples to know how long the slowest
+// answers take.
+const lookBack = 10 * time.Second
+
+// sentSince gives the samples that were sent from a moment on; they are in order.
+func sentSince(samples []Sample, from time.Duration) []Sample {
+	return samples[sort.Search(len(samples), func(i int) bool { return samples[i].Start >= from }):]
+}
 
 // never stands for an end that was not seen.
 const never = time.Duration(math.MaxInt64)
@@ -63,8 +73,9 @@ type scan struct {
 // streamDips gives the dips of "every sample passes": one for each run of failing samples, one for each blind gap of the
 // probe, declared or not (see blindGaps). Samples that were not answered by end are not looked at. Failures that are
 // surely one outage under hold come as one dip; hold is zero where the dips between them matter.
-func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, end time.Duration) []Dip {
-	samples := inOrder(s.Samples)
+// Samples sent well before from are not looked at: they cannot change what comes after it.
+func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, from, end time.Duration) []Dip {
+	samples := inOrder(sentSince(s.Samples, from-hold-2*s.Timeout-lookBack))
 	exposure := exposure{samples: samples, pass: pass, hold: hold, end: end}
 	blind := blindGaps(s, samples, gaps, pass, hold, end)
 	sc := scan{hold: hold}
@@ -186,7 +197,7 @@ func blindGaps(s *Stream, samples []Sample, gaps []Gap, pass func(*Sample) bool,
 		if p.End > end {
 			continue
 		}
-		if last == nil && p.Start > 0 {
+		if last == nil && p.Start > 0 && len(samples) == len(s.Samples) {
 			out = append(out, blindGap{Gap{Source: source, To: p.Start, Reason: "the prober had not started"}, true})
 		}
 		if last != nil {
