@@ -222,7 +222,7 @@ func (c *checker) checkRef(at place, text string, kinds ...string) {
 	switch {
 	case err != nil:
 		c.report(at, "%s", err)
-	case !slices.Contains(c.names["workloads"], ref.Workload):
+	case !slices.Contains(c.names["workloads"], ref.Workload) && !c.listRefused("workloads"):
 		c.unknown(at, "workload", ref.Workload, c.names["workloads"])
 	case len(kinds) > 0 && !slices.Contains(kinds, ref.Kind):
 		c.reportHint(at, closest(ref.Kind, kinds), "a %s has no pods to count: use %s", ref.Kind, listed(kinds))
@@ -231,9 +231,14 @@ func (c *checker) checkRef(at place, text string, kinds ...string) {
 
 // checkName demands that a name of a list is there.
 func (c *checker) checkName(at place, what, list, name string) bool {
-	if !slices.Contains(c.names[list], name) {
+	if !slices.Contains(c.names[list], name) && !c.listRefused(list) {
 		c.unknown(at, what, name, c.names[list])
 		return false
 	}
 	return true
+}
+
+// listRefused says that a whole list of names is missing because it was written wrong.
+func (c *checker) listRefused(list string) bool {
+	return slices.ContainsFunc(c.refused, func(path []string) bool { return slices.Equal(path, []string(spec(list))) })
 }

@@ -166,7 +166,9 @@ func (c *checker) checkOrder() {
 		if !ok {
 			return // reported as unknown
 		}
-		if state[other] == under {
+		if other == i {
+			c.report(spec("steps", i, key), "a cycle: step %q waits for itself", name)
+		} else if state[other] == under {
 			c.report(spec("steps", i, key), "a cycle: step %q and step %q wait for each other", steps[i].Name, name)
 		} else if state[other] == unseen {
 			visit(other)

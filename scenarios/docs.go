@@ -42,12 +42,12 @@ var docs = map[string]string{
 	"Demo.env":           "Switches of the demo (REBOUND_DEMO_...).",
 	"Existing.namespace": "The namespace it lives in.",
 
-	"Rule.pods":            "Pods by criteria; needs take.",
-	"Rule.nodes":           "Nodes by criteria; needs take.",
-	"Rule.object":          "One object: WORKLOAD/KIND/NAME.",
-	"Rule.objects":         "Several objects: WORKLOAD/KIND/NAME each.",
-	"Rule.take":            "How many of the selected pods or nodes: a number, a percentage (rounded up) or all.",
-	"targetFields.same-as": "The name of another step: the very objects that it acted on.",
+	"Rule.pods":      "Pods by criteria; needs take.",
+	"Rule.nodes":     "Nodes by criteria; needs take.",
+	"Rule.object":    "One object: WORKLOAD/KIND/NAME.",
+	"Rule.objects":   "Several objects: WORKLOAD/KIND/NAME each.",
+	"Rule.take":      "How many of the selected pods or nodes: a number, a percentage (rounded up) or all.",
+	"Target.same-as": "The name of another step: the very objects that it acted on.",
 
 	"Probe.name":        "Unique name of the probe.",
 	"Probe.rate":        "How often it asks; 50/s where absent.",

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rebound-chaos/rebound/scenarios/values"
 )
@@ -75,15 +76,20 @@ type Options struct {
 }
 
 // Loader loads scenario files. It is safe for concurrent use.
-type Loader struct{ types Types }
+type Loader struct {
+	types     Types
+	validator func() (*validator, error)
+}
 
-// NewLoader makes a loader that knows the given steps and probes.
-func NewLoader(types Types) *Loader { return &Loader{types: types} }
+// NewLoader makes a loader that knows the given steps and probes. Types that no schema can be made of fail the first Load.
+func NewLoader(types Types) *Loader {
+	return &Loader{types: types, validator: sync.OnceValues(func() (*validator, error) { return newValidator(types) })}
+}
 
 // Load reads, merges, checks and decodes the scenarios of all sources, defaults filled in, in the order of the sources.
 // The error is of type Problems where files are wrong: all problems of all files at once.
 func (l *Loader) Load(ctx context.Context, sources []Source, opts Options) ([]*Scenario, error) {
-	validator, err := newValidator(l.types)
+	validator, err := l.validator()
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +144,13 @@ func (s *session) report(problem Problem) {
 
 // load makes one scenario of one file; nil where the file is a partial one, or wrong.
 func (s *session) load(found source) *Scenario {
+	if found.inFolder {
+		if data, err := s.readBytes(found.location); err == nil && foreign(data) {
+			return nil
+		}
+	}
 	doc := s.read(found.location, found.name, nil)
 	if doc == nil {
-		return nil
-	}
-	if found.inFolder && foreign(doc.root) {
 		return nil
 	}
 	merged := s.merged(doc, nil)
@@ -170,12 +178,6 @@ func (s *session) load(found source) *Scenario {
 	return scenario
 }
 
-// foreign says that a file of a folder is none of ours: a manifest, say.
-func foreign(root *node) bool {
-	version := root.get("apiVersion")
-	return version != nil && !strings.HasPrefix(strings.ToLower(version.text), "rebound")
-}
-
 // checkPartial checks what can be checked of a file that only others use.
 func (s *session) checkPartial(tree *node) {
 	for _, finding := range s.validator.check(tree) {
@@ -190,31 +192,42 @@ func (s *session) checkPartial(tree *node) {
 // decoded and checked as well, and every problem is told in one pass.
 func (s *session) decode(tree *node) *Scenario {
 	findings := s.validator.check(tree)
-	plain := tree.plainValue()
-	refused := make([][]string, 0, len(findings))
 	for _, finding := range findings {
 		s.report(finding.problem)
-		refused = append(refused, finding.path)
-		if hint := finding.problem.Hint; hint != "" && len(finding.path) > 0 { // the key that was meant is not missed
-			refused = append(refused, append(slices.Clone(finding.path[:len(finding.path)-1]), hint))
+	}
+	// A value that makes no sense without the part that was cut out goes as a whole: one level more each time.
+	for level := 0; ; level++ {
+		c := &checker{session: s, tree: tree}
+		data, err := json.Marshal(c.prune(findings, level))
+		if err == nil {
+			err = values.Strict(data, &c.scenario)
 		}
-		plain = prune(plain, finding.path)
-	}
-	c := &checker{session: s, tree: tree, refused: refused}
-	data, err := json.Marshal(plain)
-	if err == nil {
-		err = values.Strict(data, &c.scenario)
-	}
-	if err != nil {
-		// Only a pruned document may fail here; elsewhere the schema and the decoder disagree, which must not pass.
-		if len(findings) == 0 {
+		switch {
+		case err == nil:
+			c.decodeParams()
+			c.run()
+			return &c.scenario
+		case len(findings) == 0: // the schema and the decoder disagree, which must not pass
 			s.report(tree.problem("%s", err))
+			return nil
+		case level == maxDepth:
+			return nil
 		}
-		return nil
 	}
-	c.decodeParams()
-	c.run()
-	return &c.scenario
+}
+
+// prune is the plain document without what was found, and so many levels above it. What it cuts out is noted as refused.
+func (c *checker) prune(findings []finding, levels int) any {
+	plain := c.tree.plainValue()
+	for _, finding := range findings {
+		path := finding.path[:max(len(finding.path)-levels, min(len(finding.path), 1))]
+		plain = prune(plain, path)
+		c.refused = append(c.refused, path)
+		if hint := finding.problem.Hint; hint != "" && len(path) > 0 { // the key that was meant is not missed
+			c.refused = append(c.refused, append(slices.Clone(path[:len(path)-1]), hint))
+		}
+	}
+	return plain
 }
 
 // prune cuts the value at path out of a plain document: from maps it is deleted, in lists null takes its place.

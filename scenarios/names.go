@@ -10,7 +10,7 @@ import (
 )
 
 // namePattern is a DNS label: names become namespaces, labels, file names and the first part of STEP.healed.
-var namePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+var namePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 const maxNameLength = 63
 

@@ -24,6 +24,7 @@ type substitution struct {
 	values  map[string]string
 	bytes   int
 	stopped bool
+	refused []spot
 }
 
 // substitute fills the parameters in and returns the document with every parameter written as text.
@@ -53,6 +54,9 @@ func (s *session) substitute(tree *node) *node {
 	tree = tree.with("spec", &filled)
 	if metadata := tree.get("metadata"); metadata != nil {
 		tree = tree.with("metadata", sub.fill(metadata, false))
+	}
+	for _, place := range sub.refused {
+		s.unreadable[place] = true
 	}
 	return tree
 }
@@ -121,12 +125,12 @@ func (sub *substitution) fillText(n *node, text string, inProbes bool) *node {
 		case name == reserved && inProbes && strings.HasSuffix(match, ")"):
 			return match
 		case name == reserved && !inProbes:
-			sub.session.report(n.problem("$(%s) is known to probes only", reserved))
+			sub.refuse(n.problem("$(%s) is known to probes only", reserved))
 			known = false
 		case !ok || !strings.HasSuffix(match, ")"):
 			problem := n.problem("unknown parameter %s: declare it under params:, or write $$( for a plain $(", match)
 			problem.Hint = closest(name, slices.Collect(maps.Keys(sub.values)))
-			sub.session.report(problem)
+			sub.refuse(problem)
 			known = false
 		}
 		sub.bytes += len(value)
@@ -145,10 +149,16 @@ func (sub *substitution) fillText(n *node, text string, inProbes bool) *node {
 		!strings.HasPrefix(text, "$("+reserved+")") {
 		value, err := resolvePlain(result)
 		if err != nil {
-			sub.session.report(n.problem("%s, once it is filled in: %s", text, err))
+			sub.refuse(n.problem("%s, once it is filled in: %s", text, err))
 		}
 		filled.value = value
 	}
 	filled.text = result
 	return &filled
+}
+
+// refuse reports a value that could not be filled in; what the schema says of the rest is no news.
+func (sub *substitution) refuse(problem Problem) {
+	sub.session.report(problem)
+	sub.refused = append(sub.refused, problem.place())
 }

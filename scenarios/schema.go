@@ -20,6 +20,9 @@ const (
 	formatShare = "rebound-share" // 5% or 0
 	formatLoss  = "rebound-loss"  // 5% or a whole number
 	formatCount = "rebound-count" // a whole number or all
+	// The limits that are maps themselves: their own keys do not mix with profiles.
+	formatTime    = "rebound-time-limit"    // 2s
+	formatLatency = "rebound-latency-limit" // exactly one percentile
 )
 
 // markKeyword is a keyword of ours in the schema: it says what the keys of a map are, for the messages of the loader.
@@ -29,6 +32,7 @@ const (
 	markProfiled = "profile"
 	markStep     = "step"
 	markProbe    = "probe"
+	markName     = "name"
 )
 
 // Schema is the JSON Schema (draft-07) of a scenario file, made from the Go types it is decoded into and from those of
@@ -72,7 +76,7 @@ func (g *generator) root() (*jsonschema.Schema, error) {
 	}
 	root.Schema = "http://json-schema.org/draft-07/schema#"
 	root.Title = "Rebound scenario"
-	root.Required = []string{"apiVersion", "kind", "metadata", "spec"}
+	root.Required = []string{"apiVersion", "kind"}
 	root.Properties["apiVersion"].Const = jsonschema.Ptr[any](APIVersion)
 	root.Properties["kind"].Const = jsonschema.Ptr[any](Kind)
 	spec := root.Properties["spec"].Properties
@@ -102,9 +106,6 @@ func (g *generator) tighten(root *jsonschema.Schema) {
 	for _, list := range []string{"probes", "steps", "objectives", "twins"} {
 		name(spec[list].Items.Properties["name"])
 	}
-	for _, names := range []string{"workloads", "targets"} {
-		spec[names].PropertyNames = &jsonschema.Schema{Type: "string", Format: formatName, Pattern: namePattern.String()}
-	}
 	for _, value := range []string{"string", "number", "boolean"} {
 		spec["params"].AdditionalProperties.Types = append(spec["params"].AdditionalProperties.Types, value)
 	}
@@ -121,8 +122,14 @@ func (g *generator) tighten(root *jsonschema.Schema) {
 	atLeast(spec["twins"].Items.Properties["patch"].Properties["demo"].Properties["replicas"], 0)
 	objective := spec["objectives"].Items.Properties
 	atLeast(objective["samples"].Properties["min"], 1)
+	objective["samples"].MinProperties = jsonschema.Ptr(1)
 	objective["phase"].Enum = anyOf(Phases())
 	objective["chain"].Enum = anyOf(Chains())
+	for _, names := range []string{"workloads", "targets"} { // by pattern: the validator misplaces errors of propertyNames
+		spec[names].PatternProperties = map[string]*jsonschema.Schema{namePattern.String(): spec[names].AdditionalProperties}
+		spec[names].AdditionalProperties = never()
+		spec[names].Extra = map[string]any{markKeyword: markName}
+	}
 }
 
 func anyOf(names []string) []any {
@@ -135,6 +142,7 @@ func anyOf(names []string) []any {
 
 func tightenCondition(condition *jsonschema.Schema) {
 	condition.Properties["status"].Enum = anyOf(statuses())
+	condition.Properties["event"].MinProperties = jsonschema.Ptr(1)
 	for _, list := range []string{"all", "any"} {
 		condition.Properties[list].MinItems = jsonschema.Ptr(1)
 	}
@@ -188,11 +196,12 @@ func (g *generator) registerUnions() error {
 	limit.Description = "The most that may be lost: a share with probes (5%), a number with writes (0); also as {max: ...}."
 	g.known[reflect.TypeFor[LossLimit]()] = limit
 	longest := closed(values.Duration(0).JSONSchema(), map[string]*jsonschema.Schema{"max": values.Duration(0).JSONSchema()})
+	longest.Format = formatTime
 	longest.Type, longest.Types = "", []string{"string", "object"}
 	longest.Description = "The longest time allowed: 2s or {max: 2s}."
 	g.known[reflect.TypeFor[TimeLimit]()] = longest
 	g.known[reflect.TypeFor[LatencyLimit]()] = &jsonschema.Schema{
-		Type: "object", MinProperties: jsonschema.Ptr(1), AdditionalProperties: never(),
+		Type: "object", Format: formatLatency, MinProperties: jsonschema.Ptr(1), AdditionalProperties: never(),
 		PatternProperties: map[string]*jsonschema.Schema{percentileKey.String(): values.Duration(0).JSONSchema()},
 		Description:       "A limit on one percentile of the answer times.", Examples: []any{map[string]any{"p99": "200ms"}},
 	}

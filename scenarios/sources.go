@@ -266,8 +266,12 @@ func (s *session) tooLarge(tree *node, doc *document) bool {
 // it relative to doc.
 func (s *session) used(doc *document, item *node, above []location) *node {
 	name, ok := item.value.(string)
-	if !ok || name == "" {
+	switch {
+	case !ok:
 		return nil // the schema says so
+	case name == "":
+		s.report(item.problem("the name of a used file is empty"))
+		return nil
 	}
 	at, err := s.resolveUse(doc, name)
 	if err != nil {
@@ -413,7 +417,7 @@ func (s *session) resolvePath(dir, name string) (string, error) {
 		return "", err
 	}
 	if !inside(root, full) && !inside(mustResolve(root), full) {
-		return "", fmt.Errorf("%s lies outside %s (--root allows another folder)", name, root)
+		return "", fmt.Errorf("%s lies outside the repository of this file (--root names another folder)", name)
 	}
 	resolved, err := filepath.EvalSymlinks(full)
 	if err != nil {
@@ -421,7 +425,7 @@ func (s *session) resolvePath(dir, name string) (string, error) {
 		return "", fmt.Errorf("%s: %s", name, problem.Message)
 	}
 	if !inside(mustResolve(root), resolved) {
-		return "", fmt.Errorf("%s leads outside %s by a symbolic link", name, root)
+		return "", fmt.Errorf("%s leads out of the repository of this file by a symbolic link", name)
 	}
 	return full, nil
 }

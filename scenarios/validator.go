@@ -17,8 +17,9 @@ import (
 
 // validator holds plain documents against the published schema, and tells what is wrong in words.
 type validator struct {
-	schema *jsonschema.Schema
-	plain  any // the schema as maps, to look into
+	schema   *jsonschema.Schema
+	plain    any // the schema as maps, to look into
+	profiles []string
 }
 
 // schemaURL is only a name: nothing is fetched.
@@ -48,18 +49,22 @@ func newValidator(types Types) (*validator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
-	return &validator{schema: schema, plain: plain}, nil
+	return &validator{schema: schema, plain: plain, profiles: types.Profiles}, nil
 }
 
 func formats() []string {
 	return []string{
 		values.FormatDuration, values.FormatPercent, values.FormatRate, values.FormatTake,
-		formatName, formatShare, formatLoss, formatCount,
+		formatName, formatShare, formatLoss, formatCount, formatTime, formatLatency,
 	}
 }
 
-// checkFormat holds a scalar against a format by the parser that decodes it later.
+// checkFormat holds a scalar against a format by the parser that decodes it later, and the keys of a limit against each
+// other.
 func checkFormat(format string, value any) error {
+	if m, ok := value.(map[string]any); ok {
+		return checkLimit(format, m)
+	}
 	text, ok := values.ScalarText(value)
 	if !ok {
 		return nil
@@ -76,10 +81,37 @@ func checkFormat(format string, value any) error {
 		if n, notNumber := strconv.Atoi(text); text != "all" && (notNumber != nil || n < 0) {
 			err = fmt.Errorf("%q is not a count: write a number, {min: N, max: N} or all", text)
 		}
+	case formatTime:
+		_, err = values.ParseDuration(text)
 	default:
 		err = values.CheckFormat(format, value)
 	}
 	return err
+}
+
+// checkLimit refuses maps in which a limit's own keys stand beside profiles, or too many of them.
+func checkLimit(format string, m map[string]any) error {
+	owns := LossLimit{}.OwnsKey
+	switch format {
+	case formatLatency:
+		owns = LatencyLimit{}.OwnsKey
+	case formatLoss, formatTime:
+	default:
+		return nil
+	}
+	own := 0
+	for key := range m {
+		if owns(key) {
+			own++
+		}
+	}
+	switch {
+	case own > 1:
+		return errors.New("one percentile only: another one is another objective")
+	case own == 1 && len(m) > 1:
+		return errors.New("a limit by profile names profiles only: put the limit below each of them")
+	}
+	return nil
 }
 
 // finding is a problem with the path of what is wrong: that is cut out before the rest is decoded.
@@ -103,17 +135,6 @@ func (v *validator) check(tree *node) []finding {
 
 // collect turns the leaves of the error tree into findings.
 func (v *validator) collect(tree *node, e *jsonschema.ValidationError, found []finding) []finding {
-	if names, ok := e.ErrorKind.(*kind.PropertyNames); ok {
-		path := append(slices.Clone(e.InstanceLocation), names.Property)
-		key, at := tree.find(path)
-		if key != nil {
-			at = key
-		}
-		if err := checkName(names.Property); err != nil {
-			found = append(found, finding{path, at.problem("%s", err)})
-		}
-		return found
-	}
 	for _, cause := range e.Causes {
 		found = v.collect(tree, cause, found)
 	}
@@ -197,7 +218,12 @@ func (v *validator) unknownKeys(tree *node, e *jsonschema.ValidationError, keys 
 		message := fmt.Sprintf("unknown key %q in %s", unknown, describePath(e.InstanceLocation))
 		switch schema[markKeyword] {
 		case markProfiled:
-			message = fmt.Sprintf("%q is no profile: a map here goes by profile (%s)", unknown, strings.Join(known, ", "))
+			message = v.noProfile(unknown, known, schema["patternProperties"] != nil)
+		case markName:
+			if err := checkName(unknown); err != nil {
+				message = err.Error()
+			}
+			known = nil
 		case markStep:
 			message = fmt.Sprintf("%q is neither a key of a step nor a fault or action that is known", unknown)
 		case markProbe:
@@ -208,6 +234,19 @@ func (v *validator) unknownKeys(tree *node, e *jsonschema.ValidationError, keys 
 		found = append(found, finding{path, problem})
 	}
 	return found
+}
+
+// noProfile words an unknown key of a value that may differ by profile. own are the keys that the value itself may have.
+func (v *validator) noProfile(unknown string, known []string, percentiles bool) string {
+	own := slices.DeleteFunc(slices.Clone(known), func(key string) bool { return slices.Contains(v.profiles, key) })
+	if percentiles {
+		own = append(own, "p50, p99 and the like")
+	}
+	profiles := strings.Join(v.profiles, ", ")
+	if len(own) == 0 {
+		return fmt.Sprintf("%q is no profile: a map here goes by profile (%s)", unknown, profiles)
+	}
+	return fmt.Sprintf("%q is neither a key of this limit (%s) nor a profile (%s)", unknown, strings.Join(own, ", "), profiles)
 }
 
 // look finds the part of the schema that an error's URL points to.

@@ -53,6 +53,26 @@ func (d *document) parse(data []byte) []Problem {
 	return b.problems
 }
 
+// foreign says that a file found in a folder is none of ours (a manifest, say): its first document names another API.
+func foreign(data []byte) bool {
+	doc := &document{}
+	var first yaml.Node
+	if len(data) > maxFileBytes || doc.checkBytes(data) != nil ||
+		decodeNext(yaml.NewDecoder(bytes.NewReader(data)), &first) != nil {
+		return false // the loader says what is wrong
+	}
+	if len(first.Content) != 1 || first.Content[0].Kind != yaml.MappingNode {
+		return false
+	}
+	pairs := first.Content[0].Content
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i].Value == "apiVersion" {
+			return !strings.HasPrefix(strings.ToLower(pairs[i+1].Value), "rebound")
+		}
+	}
+	return false
+}
+
 // checkBytes refuses what is no text: NUL bytes, broken UTF-8 and control characters.
 func (d *document) checkBytes(data []byte) *Problem {
 	line, column := 1, 1
@@ -80,18 +100,22 @@ func (d *document) checkBytes(data []byte) *Problem {
 	return nil
 }
 
-// decode reads exactly one YAML document.
-func (d *document) decode(data []byte) (root *yaml.Node, problem *Problem) {
+// decodeNext reads one document. The library is archived and its known panics are not all fixed: a file must not take the
+// whole run down.
+func decodeNext(decoder *yaml.Decoder, into *yaml.Node) (err error) {
 	defer func() {
-		// The library is archived and its known panics are not all fixed: a file must not take the whole run down.
 		if recovered := recover(); recovered != nil {
-			p := d.problem(1, 1, "the YAML parser failed: %v", recovered)
-			root, problem = nil, &p
+			err = fmt.Errorf("the YAML parser failed: %v", recovered)
 		}
 	}()
+	return decoder.Decode(into)
+}
+
+// decode reads exactly one YAML document.
+func (d *document) decode(data []byte) (*yaml.Node, *Problem) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
-	err := decoder.Decode(&first)
+	err := decodeNext(decoder, &first)
 	switch {
 	case errors.Is(err, io.EOF):
 		p := d.problem(1, 1, "the file is empty")
@@ -102,7 +126,7 @@ func (d *document) decode(data []byte) (root *yaml.Node, problem *Problem) {
 		p := d.problem(max(first.Line, 1), max(first.Column, 1), "the file is empty")
 		return nil, &p
 	}
-	err = decoder.Decode(&second)
+	err = decodeNext(decoder, &second)
 	switch {
 	case errors.Is(err, io.EOF):
 		return first.Content[0], nil
@@ -114,13 +138,19 @@ func (d *document) decode(data []byte) (root *yaml.Node, problem *Problem) {
 }
 
 // yamlErrorText takes the library's messages apart: it tells the line of a syntax error in text only.
-var yamlErrorText = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?((?s).*)$`)
+var (
+	yamlErrorText = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?((?s).*)$`)
+	parserMessage = regexp.MustCompile(`^did not find expected (key|node content|<document start>|'-' indicator|',' or)`)
+)
 
 func (d *document) syntaxProblem(err error) *Problem {
 	line, message := 1, err.Error()
 	if match := yamlErrorText.FindStringSubmatch(message); match != nil {
 		message = match[2]
 		if n, err := strconv.Atoi(match[1]); err == nil {
+			if parserMessage.MatchString(message) {
+				n++ // the parser counts lines from 0, the scanner from 1
+			}
 			line = min(max(n, 1), len(d.lines))
 		}
 	}
@@ -193,13 +223,15 @@ func (b *builder) refuse(n *node, format string, args ...any) {
 }
 
 func (b *builder) buildAlias(y *yaml.Node, n *node, depth int) *node {
-	b.aliases++
+	if len(b.within) == 0 { // those inside an anchor were counted where the anchor stands
+		b.aliases++
+	}
 	switch {
 	case b.aliases > maxAliases:
 		b.stop(n, "more than %d aliases", maxAliases)
 		return n
 	case y.Alias == nil || slices.Contains(b.within, y.Alias):
-		b.refuse(n, "alias *%s stands inside its own anchor", y.Value)
+		b.stop(n, "alias *%s stands inside its own anchor", y.Value)
 		return n
 	}
 	b.within = append(b.within, y.Alias)
