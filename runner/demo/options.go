@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -26,7 +25,7 @@ type Options struct {
 	Address, Version, Pod string
 	// StartDelay is how long startup and readiness fail at first.
 	StartDelay time.Duration
-	// Drain is how long the demo goes on serving, unready, after it was told to end; FromEnvironment sets 1 s.
+	// Drain is how long the demo goes on serving, unready, after it was told to end; Environment sets 1 s.
 	Drain time.Duration
 	// Config is the path of the config file; none where empty. ConfigFailure is unready where empty, ConfigPoll 500 ms
 	// where zero.
@@ -60,9 +59,6 @@ type Variable struct {
 	Name, Doc string
 	set       func(o *Options, value string) error
 }
-
-// prefix begins the name of every variable of ours.
-const prefix = "REBOUND_DEMO_"
 
 // defaultDrain lets endpoints and proxies (1 s sync at most) learn that the pod is leaving, and no longer.
 const defaultDrain = time.Second
@@ -108,45 +104,21 @@ func Variables() []Variable {
 	}
 }
 
-// Help is the text of `rebound demo --help`: every environment variable, and the switches.
-func Help() string {
-	var b strings.Builder
-	b.WriteString("Serves / (version and pod), /healthz, /readyz, /startupz, /config and /records.\n\nEnvironment:\n")
-	for _, v := range Variables() {
-		fmt.Fprintf(&b, "  %-36s %s\n", v.Name, v.Doc)
-	}
-	b.WriteString("\nSwitches, by POST while it runs (?on=false turns one off; GET /switch shows them):\n")
-	for _, line := range []string{
-		"crash?code=1&after=0s", "hang", "unready", "leak?bytesPerSecond=10485760&maxBytes=1073741824", "burn?cores=1",
-		"slow?delay=1s", "errors?status=500&share=1",
-	} {
-		fmt.Fprintf(&b, "  /switch/%s\n", line)
-	}
-	return b.String()
-}
-
-// FromEnvironment reads the options from environment variables, given as os.Environ does; every value that cannot be
-// read is in the error. Variables that begin like ours and are none are errors too.
-func FromEnvironment(environ []string) (Options, error) {
+// Environment reads the options from environment variables, given as os.Getenv; every value that cannot be read is in
+// the error.
+func Environment(getenv func(string) string) (Options, error) {
 	o := Options{Drain: defaultDrain}
 	if host, err := os.Hostname(); err == nil {
 		o.Pod = host
 	}
-	known := map[string]Variable{}
-	for _, v := range Variables() {
-		known[v.Name] = v
-	}
 	var errs []error
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		v, ours := known[name]
-		switch {
-		case !ours && strings.HasPrefix(name, prefix):
-			errs = append(errs, fmt.Errorf("%s: no such variable", name))
-		case ours && value != "":
-			if err := v.set(&o, value); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			}
+	for _, v := range Variables() {
+		value := getenv(v.Name)
+		if value == "" {
+			continue
+		}
+		if err := v.set(&o, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", v.Name, err))
 		}
 	}
 	if err := o.Switches.check(); err != nil {
