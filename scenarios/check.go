@@ -14,7 +14,8 @@ type checker struct {
 	session  *session
 	tree     *node
 	scenario Scenario
-	// names are all names that the file gives, by the key they stand under: also those of things that are wrong otherwise.
+	// names are all names that the file gives, by the key they stand under: also those of things that are wrong
+	// otherwise.
 	names map[string][]string
 	// refused are the paths that the schema refused. What is wrong near them is a consequence, and not told.
 	refused [][]string

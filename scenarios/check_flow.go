@@ -1,10 +1,13 @@
 package scenarios
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/rebound-chaos/rebound/assertions"
+	"github.com/rebound-chaos/rebound/scenarios/values"
 )
 
 // This file checks what a scenario does and demands: steps, their order, objectives, twins.
@@ -33,7 +36,7 @@ func (c *checker) exactlyOneType(at place, known []string) string {
 	found := c.present(at, known...)
 	switch len(found) {
 	case 0:
-		c.report(at, "the step does nothing: add the fault or action as a key, such as %s: {}", slices.Concat(known, []string{"kill-pod"})[0])
+		c.report(at, "the step does nothing: add the fault or action as a key, such as kill-pod: {}")
 		return ""
 	case 1:
 		return found[0]
@@ -318,4 +321,37 @@ func (c *checker) checkDemoPatch(at place, patch *DemoPatch) {
 	if _, err := c.scenario.demoWorkload(patch.Workload); err != nil {
 		c.report(at.down("workload"), "%s", err)
 	}
+}
+
+// demoWorkload is the name of a demo workload; without a name, of the only one.
+func (s *Scenario) demoWorkload(name string) (string, error) {
+	if name != "" {
+		workload, ok := s.Spec.Workloads[name]
+		if !ok || workload.Demo == nil {
+			return "", fmt.Errorf("there is no demo workload %q", name)
+		}
+		return name, nil
+	}
+	var demos []string
+	for name, workload := range s.Spec.Workloads {
+		if workload.Demo != nil {
+			demos = append(demos, name)
+		}
+	}
+	if len(demos) != 1 {
+		return "", errors.New("there are several demo workloads, or none: say which with workload")
+	}
+	return demos[0], nil
+}
+
+// everyLoss is every value that a limit has under some profile.
+func everyLoss(limit *values.Profiled[LossLimit]) []LossLimit {
+	if limit == nil {
+		return nil
+	}
+	all := slices.Collect(maps.Values(limit.ByProfile))
+	if limit.Any != nil {
+		all = append(all, *limit.Any)
+	}
+	return all
 }

@@ -19,8 +19,8 @@ type Resolver interface {
 // ErrNoLimit: a limit has no value under the profile that the scenario runs with.
 var ErrNoLimit = errors.New("no limit for this profile")
 
-// Compile turns a condition of the file into one that can be judged. Node names are bound now: resolve is asked for them,
-// and may be nil where no condition names a node.
+// Compile turns a condition of the file into one that can be judged. Node names are bound now: resolve is asked for
+// them, and may be nil where no condition names a node.
 func (c Condition) Compile(resolve Resolver) (assertions.Condition, error) {
 	compiled := assertions.Condition{
 		Workload: c.Workload, Ready: c.Ready.compile(), Updated: c.Updated.compile(), RolledOut: c.RolledOut,
@@ -87,8 +87,8 @@ func ratioOf(p *values.Percent) *float64 {
 	return &ratio
 }
 
-// Compile turns an objective of a loaded scenario into one that can be judged, with the limits of one profile. The error
-// is ErrNoLimit where the profile has none.
+// Compile turns an objective of a loaded scenario into one that can be judged, with the limits of one profile. The
+// error is ErrNoLimit where the profile has none.
 func (o Objective) Compile(profile string, resolve Resolver) (assertions.Objective, error) {
 	since, err := ParseEdge(o.Since)
 	if err != nil {

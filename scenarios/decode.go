@@ -351,8 +351,8 @@ func (p *Probe) UnmarshalJSON(data []byte) error {
 // MarshalJSON writes the common keys and the type's key.
 func (p Probe) MarshalJSON() ([]byte, error) { return joinType(probeFields(p), p.Type, p.Params) }
 
-// splitType decodes the keys that fields has, and returns the one key that it has not. Where there is none, or more than
-// one, the type is empty: the loader's checks say so with a position.
+// splitType decodes the keys that fields has, and returns the one key that it has not. Where there is none, or more
+// than one, the type is empty: the loader's checks say so with a position.
 func splitType(data []byte, fields any) (kind string, params any, err error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {

@@ -12,7 +12,7 @@ var docs = map[string]string{
 	"Metadata.mechanism": "The self-healing behaviour that is put to the test, such as replicaset or node-lifecycle.",
 	"Metadata.labels":    "Labels to choose scenarios by (--label).",
 
-	"Spec.use":        "Files merged below this one, later ones above earlier ones: maps deeply, lists by name. library:NAME names a shipped file.",
+	"Spec.use":        "Files merged below this one, later above earlier: maps deeply, lists by name; library:NAME is a shipped one.",
 	"Spec.params":     "Parameters by name with their default; $(name) in any string stands for one, --set overrides it.",
 	"Spec.requires":   "What has to be there; where it is not, the scenario is not-applicable.",
 	"Spec.cluster":    "The cluster that the scenario asks for.",
@@ -22,7 +22,7 @@ var docs = map[string]string{
 	"Spec.steady":     "The steady state: before it is reached nothing is injected.",
 	"Spec.steps":      "Faults and actions, in order.",
 	"Spec.objectives": "Limits that decide the verdict.",
-	"Spec.abort":      "A limit on the run itself: as soon as it does not hold, everything is healed and the verdict is unknown.",
+	"Spec.abort":      "A limit on the run itself: once it does not hold, all is healed and the verdict is unknown.",
 	"Spec.twins":      "Weak variants that must miss an objective: they prove that the scenario can fail.",
 	"Spec.repeat":     "How many runs; each gets fresh workloads. 1 where absent.",
 
@@ -64,7 +64,7 @@ var docs = map[string]string{
 	"Condition.tag":           "Only samples in which the workload said this of itself.",
 	"Condition.lost":          "The share of failed samples; with over.",
 	"Condition.over":          "The window of lost.",
-	"Condition.node":          "A node, or a target that selects nodes (all must agree); with status, taint or unschedulable.",
+	"Condition.node":          "A node, or a target of nodes (all must agree); with status, taint or unschedulable.",
 	"Condition.status":        "Ready, NotReady or Unknown.",
 	"Condition.taint":         "The key of a taint that is there.",
 	"Condition.unschedulable": "Whether the node is cordoned.",
@@ -93,7 +93,7 @@ var docs = map[string]string{
 	"Step.within": "How long to wait for when; unmet, the verdict is unknown.",
 
 	"Objective.name":       "Unique name of the objective.",
-	"Objective.since":      "What it counts from: STEP[.effective|done|healed]; the beginning of the first step where absent.",
+	"Objective.since":      "What it counts from: STEP[.effective|done|healed]; the first step's beginning where absent.",
 	"Objective.reach":      "A condition that has to become true within a time, and stay so for hold.",
 	"Objective.hold":       "How long it must stay so; 3s where absent.",
 	"Objective.within":     "The limit on the time, with reach and phase.",

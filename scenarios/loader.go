@@ -81,7 +81,8 @@ type Loader struct {
 	validator func() (*validator, error)
 }
 
-// NewLoader makes a loader that knows the given steps and probes. Types that no schema can be made of fail the first Load.
+// NewLoader makes a loader that knows the given steps and probes. Types that no schema can be made of fail the first
+// Load.
 func NewLoader(types Types) *Loader {
 	return &Loader{types: types, validator: sync.OnceValues(func() (*validator, error) { return newValidator(types) })}
 }
@@ -188,8 +189,8 @@ func (s *session) checkPartial(tree *node) {
 	}
 }
 
-// decode checks a merged document and makes a Scenario of it. What the schema refuses is cut out, so that the rest can be
-// decoded and checked as well, and every problem is told in one pass.
+// decode checks a merged document and makes a Scenario of it. What the schema refuses is cut out, so that the rest can
+// be decoded and checked as well, and every problem is told in one pass.
 func (s *session) decode(tree *node) *Scenario {
 	findings := s.validator.check(tree)
 	for _, finding := range findings {
@@ -216,7 +217,8 @@ func (s *session) decode(tree *node) *Scenario {
 	}
 }
 
-// prune is the plain document without what was found, and so many levels above it. What it cuts out is noted as refused.
+// prune is the plain document without what was found, and so many levels above it. What it cuts out is noted as
+// refused.
 func (c *checker) prune(findings []finding, levels int) any {
 	plain := c.tree.plainValue()
 	for _, finding := range findings {

@@ -63,7 +63,10 @@ func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ name, text, message string }{
 		{"too large", base + "#" + strings.Repeat("x", maxFileBytes), "larger than 1 MiB"},
 		{"nested lists", "a: " + strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1), "nested deeper than 100"},
-		{"nested maps", "a: " + strings.Repeat("{a: ", maxDepth+1) + "b" + strings.Repeat("}", maxDepth+1), "nested deeper than 100"},
+		{
+			"nested maps", "a: " + strings.Repeat("{a: ", maxDepth+1) + "b" + strings.Repeat("}", maxDepth+1),
+			"nested deeper than 100",
+		},
 		{"deep and broken", strings.Repeat("[", 200_000), "not YAML"},
 		{"deep dashes", strings.Repeat("- ", 200_000), ""},
 		{"deep question marks", strings.Repeat("? ", 200_000), ""},
@@ -151,7 +154,8 @@ func TestMerge(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"tier": "smoke", "team": "shop"}, scenario.Metadata.Labels); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Cluster{Profile: "fast", ControlPlanes: 1, Workers: Workers{{Count: 4}}}, spec.Cluster); diff != "" {
+	cluster := Cluster{Profile: "fast", ControlPlanes: 1, Workers: Workers{{Count: 4}}}
+	if diff := cmp.Diff(cluster, spec.Cluster); diff != "" {
 		t.Error(diff)
 	}
 	// The path starts from the folder of the file that is loaded, not of the one that it stands in.
@@ -185,7 +189,8 @@ func TestParams(t *testing.T) {
 	text := strings.Replace(readFile(t, "testdata/valid-base.yaml"), "spec:\n", `spec:
   params: {n: 2, word: "off", tag: 1.10}
 `, 1)
-	text = strings.Replace(text, "replicas: 3", `replicas: $(n), env: {A: "$(n)", B: v$(tag)-$(n), C: $$(n), D: "$(word)"}`, 1)
+	text = strings.Replace(text, "replicas: 3",
+		`replicas: $(n), env: {A: "$(n)", B: v$(tag)-$(n), C: $$(n), D: "$(word)"}`, 1)
 	loaded, err := load(t, Options{Stdin: strings.NewReader(text), Set: map[string]string{"n": "5"}}, "-")
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +218,8 @@ func TestParams(t *testing.T) {
 func TestParamBomb(t *testing.T) {
 	text := strings.Replace(readFile(t, "testdata/valid-base.yaml"), "spec:\n",
 		"spec:\n  params: {x: "+strings.Repeat("y", 100_000)+"}\n", 1)
-	text = strings.Replace(text, "mechanism: replicaset", "mechanism: replicaset\n  title: "+strings.Repeat("$(x)", 100_000), 1)
+	text = strings.Replace(text, "mechanism: replicaset",
+		"mechanism: replicaset\n  title: "+strings.Repeat("$(x)", 100_000), 1)
 	_, err := loadText(t, text)
 	if err == nil || !strings.Contains(err.Error(), "parameters put more than 4 MiB into the file") {
 		t.Errorf("error %.200v", err)
@@ -222,8 +228,9 @@ func TestParamBomb(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	spec := loadOne(t, Options{}, "testdata/valid-base.yaml").Spec
-	if spec.Cluster.Profile != "fast" || spec.Cluster.Workers.Total() != 2 || spec.Cluster.ControlPlanes != 1 || spec.Repeat != 1 {
-		t.Errorf("cluster %+v, repeat %d", spec.Cluster, spec.Repeat)
+	cluster := Cluster{Profile: "fast", ControlPlanes: 1, Workers: Workers{{Count: 2}}}
+	if diff := cmp.Diff(cluster, spec.Cluster); diff != "" || spec.Repeat != 1 {
+		t.Errorf("%s, repeat %d", diff, spec.Repeat)
 	}
 	probe := spec.Probes[0]
 	if probe.Rate.String() != "50/s" || probe.Timeout.String() != "1s" || probe.Connections != "new" {
@@ -268,7 +275,8 @@ func TestFolder(t *testing.T) {
 	_, err = load(t, Options{}, Source(dir))
 	problems := problemsOf(t, err)
 	if len(problems) != 2 || problems[0].File != partial || problems[0].Hint != "repeat" ||
-		problems[1].File != same || problems[1].Line != 4 || !strings.Contains(problems[1].Message, `the name "base" is taken by`) {
+		problems[1].File != same || problems[1].Line != 4 ||
+		!strings.Contains(problems[1].Message, `the name "base" is taken by`) {
 		t.Errorf("problems %v", err)
 	}
 	if _, err := load(t, Options{}, Source(t.TempDir())); err == nil {
@@ -347,11 +355,6 @@ func TestLibrary(t *testing.T) {
 		if scenario.Metadata.Title == "" || scenario.Metadata.Labels["tier"] == "" {
 			t.Errorf("%s has no title or no tier", name)
 		}
-		for _, twin := range scenario.Spec.Twins {
-			if _, err := scenario.Weakened(twin.Name); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
 	}
 	for _, source := range []Source{"library:pod-kill", "library:replicas/pod-kill", "library:replicas/pod-kill.yaml"} {
 		if scenario := loadOne(t, Options{}, source); scenario.Metadata.Name != "pod-kill" {
@@ -423,27 +426,6 @@ func TestUsedProblem(t *testing.T) {
 	problems := problemsOf(t, err)
 	if len(problems) != 1 || problems[0].File != bad || problems[0].Line != 4 || problems[0].Column != 11 {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestWeakened(t *testing.T) {
-	scenario := loadOne(t, Options{}, "library:pod-kill")
-	weak, err := scenario.Weakened("slow-start")
-	if err != nil {
-		t.Fatal(err)
-	}
-	demo := weak.Spec.Workloads["web"].Demo
-	if demo.Replicas != 3 || demo.Env["REBOUND_DEMO_START_DELAY"] == "" || weak.Metadata.Name != "pod-kill/slow-start" {
-		t.Errorf("%s: %+v", weak.Metadata.Name, demo)
-	}
-	if original := scenario.Spec.Workloads["web"].Demo; len(original.Env) != 0 || len(scenario.Spec.Twins) < 2 {
-		t.Errorf("the scenario itself was changed: %+v", original)
-	}
-	if weak, err = scenario.Weakened("no-spare"); err != nil || weak.Spec.Workloads["web"].Demo.Replicas != 1 {
-		t.Errorf("no-spare: error %v", err)
-	}
-	if _, err := scenario.Weakened("nope"); err == nil {
-		t.Error("a twin that there is not was made")
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 
 // Problem is one thing that is wrong with a file.
 type Problem struct {
-	// File is the name of the file as the user knows it. Line and Column count from 1, columns in characters; both are 0
-	// where the file itself could not be read.
+	// File is the name of the file as the user knows it. Line and Column count from 1, columns in characters; both are
+	// 0 where the file itself could not be read.
 	File         string
 	Line, Column int
 	// Message says what is wrong and, where that is known, how to put it right.

@@ -1,5 +1,5 @@
-// Package scenarios is the file format: what a scenario can say (Scenario and the types below it), how files are loaded,
-// merged and checked (Loader), and how their demands become those of the assertions package (Compile).
+// Package scenarios is the file format: what a scenario can say (Scenario and the types below it), how files are
+// loaded, merged and checked (Loader), and how their demands become those of the assertions package (Compile).
 //
 // It knows no concrete fault and no concrete probe: their names and parameters are handed in (Types), and from the same
 // Go types come the decoder and the JSON Schema (Schema). It touches no cluster.
@@ -22,9 +22,10 @@ type Scenario struct {
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
 
-	// File is where the scenario was read from, as given on the command line ("library:pod-kill" for a shipped one); Dir is
-	// the folder that relative paths in it start from ("" for standard input and shipped files); Hash is the SHA-256 of
-	// the merged document, in hexadecimal. Merged is that document itself as YAML, parameters filled in, without defaults.
+	// File is where the scenario was read from, as given on the command line ("library:pod-kill" for a shipped one);
+	// Dir is the folder that relative paths in it start from ("" for standard input and shipped files); Hash is the
+	// SHA-256 of the merged document, in hexadecimal. Merged is that document itself as YAML, parameters filled in,
+	// without defaults.
 	File   string `json:"-"`
 	Dir    string `json:"-"`
 	Hash   string `json:"-"`
@@ -162,7 +163,8 @@ type Condition struct {
 
 	Event *EventMatch `json:"event,omitempty"`
 
-	// Object is WORKLOAD/KIND/NAME; Field a path (".spec.replicas"), Equals its value as text, Exists whether it is there.
+	// Object is WORKLOAD/KIND/NAME; Field a path (".spec.replicas"), Equals its value as text, Exists whether it is
+	// there.
 	Object string  `json:"object,omitempty"`
 	Field  string  `json:"field,omitempty"`
 	Equals *string `json:"equals,omitempty"`

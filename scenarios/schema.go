@@ -106,10 +106,8 @@ func (g *generator) tighten(root *jsonschema.Schema) {
 	for _, list := range []string{"probes", "steps", "objectives", "twins"} {
 		name(spec[list].Items.Properties["name"])
 	}
-	for _, value := range []string{"string", "number", "boolean"} {
-		spec["params"].AdditionalProperties.Types = append(spec["params"].AdditionalProperties.Types, value)
-	}
 	spec["params"].AdditionalProperties.Type = ""
+	spec["params"].AdditionalProperties.Types = []string{"string", "number", "boolean"}
 	spec["probes"].Items.Properties["connections"].Enum = []any{ConnectionsNew, ConnectionsReused}
 	for _, profile := range g.types.Profiles {
 		spec["cluster"].Properties["profile"].Enum = append(spec["cluster"].Properties["profile"].Enum, profile)
@@ -162,7 +160,8 @@ type (
 func (g *generator) registerUnions() error {
 	share := func(description string) *jsonschema.Schema {
 		return &jsonschema.Schema{
-			Types: []string{"string", "integer"}, Format: formatShare, Maximum: jsonschema.Ptr(0.0), Minimum: jsonschema.Ptr(0.0),
+			Types: []string{"string", "integer"}, Format: formatShare,
+			Maximum: jsonschema.Ptr(0.0), Minimum: jsonschema.Ptr(0.0),
 			Pattern: `^([0-9]+(\.[0-9]+)?%|0)$`, Description: description, Examples: []any{"5%", 0},
 		}
 	}
@@ -193,9 +192,10 @@ func (g *generator) registerUnions() error {
 	}
 	limit := closed(loss(), map[string]*jsonschema.Schema{"max": loss()})
 	limit.Types = append(limit.Types, "object")
-	limit.Description = "The most that may be lost: a share with probes (5%), a number with writes (0); also as {max: ...}."
+	limit.Description = "The most that may be lost: a share with probes (5%), a number with writes (0), or {max: ...}."
 	g.known[reflect.TypeFor[LossLimit]()] = limit
-	longest := closed(values.Duration(0).JSONSchema(), map[string]*jsonschema.Schema{"max": values.Duration(0).JSONSchema()})
+	duration := values.Duration(0).JSONSchema
+	longest := closed(duration(), map[string]*jsonschema.Schema{"max": duration()})
 	longest.Format = formatTime
 	longest.Type, longest.Types = "", []string{"string", "object"}
 	longest.Description = "The longest time allowed: 2s or {max: 2s}."
@@ -288,7 +288,7 @@ func (g *generator) registerTyped(t, fields reflect.Type, mark string, types map
 func (g *generator) params(prototype any) (*jsonschema.Schema, error) {
 	t := reflect.TypeOf(prototype)
 	if t == nil || t.Kind() != reflect.Pointer {
-		return nil, fmt.Errorf("New must return a pointer, not %v", t)
+		return nil, fmt.Errorf("parameters must be a pointer, not %v", t)
 	}
 	s, err := g.of(t.Elem(), false)
 	if err != nil {

@@ -153,8 +153,9 @@ func copyMap(m map[string]any) map[string]any {
 	return copied
 }
 
-// TestSchemaAgreesWithDecoder changes valid documents one value at a time. What the loader's schema accepts must decode:
-// otherwise there would be an error without a position. What the published schema refuses, the loader must refuse.
+// TestSchemaAgreesWithDecoder changes valid documents one value at a time. What the loader's schema accepts must
+// decode: otherwise there would be an error without a position. What the published schema refuses, the loader must
+// refuse.
 func TestSchemaAgreesWithDecoder(t *testing.T) {
 	validator, err := testLoader().validator()
 	if err != nil {

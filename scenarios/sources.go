@@ -160,7 +160,8 @@ func fileProblem(name string, err error) Problem {
 	return Problem{File: name, Message: err.Error()}
 }
 
-// read parses a file once. A file that can't be read is reported at by, the place that names it (nil: the command line).
+// read parses a file once. A file that can't be read is reported at by, the place that names it (nil: the command
+// line).
 func (s *session) read(at location, name string, by *node) *document {
 	if doc, ok := s.documents[at]; ok {
 		return doc
@@ -262,8 +263,8 @@ func (s *session) tooLarge(tree *node, doc *document) bool {
 	return true
 }
 
-// used is the merged tree of one entry of `use:`, ready to lie below doc: without a name of its own, and with the paths in
-// it relative to doc.
+// used is the merged tree of one entry of `use:`, ready to lie below doc: without a name of its own, and with the paths
+// in it relative to doc.
 func (s *session) used(doc *document, item *node, above []location) *node {
 	name, ok := item.value.(string)
 	switch {
@@ -361,7 +362,8 @@ func (s *session) checkHeader(doc *document) {
 	}
 }
 
-// rebase rewrites the relative manifest paths of a used file so that they start from the folder of the one that uses it.
+// rebase rewrites the relative manifest paths of a used file so that they start from the folder of the one that uses
+// it.
 func rebase(spec *node, from, to string) *node {
 	workloads := spec.get("workloads")
 	if from == to || workloads == nil || workloads.kind != mapNode {

@@ -236,7 +236,8 @@ func (v *validator) unknownKeys(tree *node, e *jsonschema.ValidationError, keys 
 	return found
 }
 
-// noProfile words an unknown key of a value that may differ by profile. own are the keys that the value itself may have.
+// noProfile words an unknown key of a value that may differ by profile. own are the keys that the value itself may
+// have.
 func (v *validator) noProfile(unknown string, known []string, percentiles bool) string {
 	own := slices.DeleteFunc(slices.Clone(known), func(key string) bool { return slices.Contains(v.profiles, key) })
 	if percentiles {
@@ -246,7 +247,8 @@ func (v *validator) noProfile(unknown string, known []string, percentiles bool) 
 	if len(own) == 0 {
 		return fmt.Sprintf("%q is no profile: a map here goes by profile (%s)", unknown, profiles)
 	}
-	return fmt.Sprintf("%q is neither a key of this limit (%s) nor a profile (%s)", unknown, strings.Join(own, ", "), profiles)
+	return fmt.Sprintf("%q is neither a key of this limit (%s) nor a profile (%s)",
+		unknown, strings.Join(own, ", "), profiles)
 }
 
 // look finds the part of the schema that an error's URL points to.

@@ -15,8 +15,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// This is the only file that knows the YAML library: it turns a file into nodes of our own, with everything refused that
-// a scenario file may not contain, and nodes back into YAML.
+// This is the only file that knows the YAML library: it turns a file into nodes of our own, with everything refused
+// that a scenario file may not contain, and nodes back into YAML.
 
 // The limits of one file. Beyond them lies no scenario, only an attack or an accident.
 const (
@@ -31,7 +31,7 @@ const (
 // others (a key that stands twice, say) the rest can still be checked.
 func (d *document) parse(data []byte) []Problem {
 	if len(data) > maxFileBytes {
-		return []Problem{{File: d.name, Line: 1, Column: 1, Message: fmt.Sprintf("the file is larger than %d MiB", maxFileBytes>>20)}}
+		return []Problem{d.problem(1, 1, "the file is larger than %d MiB", maxFileBytes>>20)}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	d.lines = splitLines(strings.ToValidUTF8(string(data), "\uFFFD"))
@@ -100,8 +100,8 @@ func (d *document) checkBytes(data []byte) *Problem {
 	return nil
 }
 
-// decodeNext reads one document. The library is archived and its known panics are not all fixed: a file must not take the
-// whole run down.
+// decodeNext reads one document. The library is archived and its known panics are not all fixed: a file must not take
+// the whole run down.
 func decodeNext(decoder *yaml.Decoder, into *yaml.Node) (err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
@@ -270,9 +270,12 @@ func (b *builder) buildMap(y *yaml.Node, n *node, depth int) {
 // yaml11Words are read as booleans by YAML 1.1 and as text by YAML 1.2.
 var yaml11Words = map[string]string{"yes": "true", "on": "true", "no": "false", "off": "false"}
 
+// quotedStyles are the ways to write text that can't be taken for anything else.
+const quotedStyles = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+
 func (b *builder) buildScalar(y *yaml.Node, n *node) {
 	n.text = y.Value
-	n.plain = y.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0
+	n.plain = y.Style&(quotedStyles|yaml.TaggedStyle) == 0
 	value, err := scalarValue(y)
 	if err != nil {
 		b.refuse(n, "%s", err)
@@ -289,7 +292,7 @@ func resolvePlain(text string) (any, error) {
 func scalarValue(y *yaml.Node) (any, error) {
 	switch tag := y.ShortTag(); tag {
 	case "!!str", "!!timestamp":
-		plain := y.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
+		plain := y.Style&quotedStyles == 0
 		word := strings.ToLower(y.Value)
 		meant, ambiguous := yaml11Words[word]
 		if plain && ambiguous { // in whatever case: nobody means text by it

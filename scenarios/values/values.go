@@ -1,8 +1,8 @@
 // Package values holds the small typed values of the scenario file: durations, percentages, rates, selectors. It is a
 // leaf: scenarios and injectors share it, and it knows neither.
 //
-// Every type reads one YAML scalar (through encoding/json, since the loader turns YAML into plain values first), insists
-// on its unit, and prints itself the way it is written in a file. A type also describes itself as JSON Schema
+// Every type reads one YAML scalar (through encoding/json, since the loader turns YAML into plain values first),
+// insists on its unit, and prints itself the way it is written in a file. A type also describes itself as JSON Schema
 // (JSONSchema): from there come the published schema and what the loader accepts.
 package values
 
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Duration is a length of time written with its unit: "500ms", "3s", "2m", "1h30m". A bare number is an error, and so is
-// anything negative.
+// Duration is a length of time written with its unit: "500ms", "3s", "2m", "1h30m". A bare number is an error, and so
+// is anything negative.
 type Duration time.Duration
 
 // Percent is a share, written "5%" and kept as a ratio (0.05). It lies between 0% and 100%.
@@ -41,8 +41,8 @@ type Profiled[T any] struct {
 	ByProfile map[string]T
 }
 
-// Selector chooses objects of one kind. An empty selector is an error: everything has to be asked for by `take: all` and
-// at least one criterion.
+// Selector chooses objects of one kind. An empty selector is an error: everything has to be asked for by `take: all`
+// and at least one criterion.
 type Selector struct {
 	// Namespace is the name of a workload of the scenario (meaning its namespace) or of a real namespace.
 	Namespace string            `json:"namespace,omitempty"`
@@ -75,7 +75,8 @@ func ParseDuration(text string) (Duration, error) {
 	case numberPattern.MatchString(text):
 		return 0, fmt.Errorf("%q has no unit: write %sms, %ss or %sm", text, text, text, text)
 	case !durationPattern.MatchString(text):
-		return 0, fmt.Errorf("%q is not a duration: write a number with its unit (us, ms, s, m, h), such as 500ms, 3s or 1h30m", text)
+		return 0, fmt.Errorf("%q is not a duration: write a number with its unit (us, ms, s, m, h), "+
+			"such as 500ms, 3s or 1h30m", text)
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil { // the shape is right, so only the size can be wrong
@@ -339,7 +340,8 @@ func Strict(data []byte, v any) error {
 	return nil
 }
 
-// unmarshalText reads a JSON string by parse. A number is shown to parse as well: its message says which unit is missing.
+// unmarshalText reads a JSON string by parse. A number is shown to parse as well: its message says which unit is
+// missing.
 func unmarshalText[T any](data []byte, into *T, parse func(string) (T, error)) error {
 	if bytes.Equal(data, []byte("null")) {
 		return nil
