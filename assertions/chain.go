@@ -21,8 +21,8 @@ type Chain struct {
 	Phases  []PhaseSpan
 }
 
-// PhaseSpan is one phase: its length lies within [Lo, Hi]. From and To bound its two edges (offsets). Where it is Open it
-// was not over when the timeline ended, and only Lo is known.
+// PhaseSpan is one phase: its length lies within [Lo, Hi]. From and To bound its two edges (offsets). Where it is
+// Open it was not over when the timeline ended, and only Lo is known.
 type PhaseSpan struct {
 	Name     string
 	Lo, Hi   time.Duration
@@ -41,10 +41,11 @@ func (c *Chain) end() Interval {
 // open says whether the chain was not complete when the timeline ended.
 func (c *Chain) open() bool { return len(c.Phases) > 0 && c.Phases[len(c.Phases)-1].Open }
 
-// Chains splits the recovery from a step into phases: for each victim one traffic chain (detect, withdraw, serve) and one
-// redundancy chain (detect, taint, evict, replace, schedule, start, ready, publish). Phases that do not apply are absent.
-// The probe says when clients were served again ("" for the first of the timeline); the services are those whose
-// endpoints count ("" or none: all that the victims stood behind). Within a name the chain restored last comes last.
+// Chains splits the recovery from a step into phases: for each victim one traffic chain (detect, withdraw, serve) and
+// one redundancy chain (detect, taint, evict, replace, schedule, start, ready, publish). Phases that do not apply are
+// absent. The probe says when clients were served again ("" for the first of the timeline); the services are those
+// whose endpoints count ("" or none: all that the victims stood behind). Within a name the chain restored last comes
+// last.
 //
 // Rules. A chain starts when the step was effective; without proof of that there is none. Each edge lies in its fact's
 // [NotBefore, At], and no earlier than the edge before it: what had happened already takes no time. So no phase is

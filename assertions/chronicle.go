@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// chronicle is what a timeline says of the pods that a step touched, edge by edge. Facts up to the step's beginning only
-// set the scene.
+// chronicle is what a timeline says of the pods that a step touched, edge by edge. Facts up to the step's beginning
+// only set the scene.
 type chronicle struct {
 	tl      *Timeline
 	step    *Step

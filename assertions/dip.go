@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Dip is a stretch in which a condition did not hold, or may not have held. A condition's truth over time is the list of
-// its dips: outside them it was true. Every point is an offset.
+// Dip is a stretch in which a condition did not hold, or may not have held. A condition's truth over time is the list
+// of its dips: outside them it was true. Every point is an offset.
 type Dip struct {
 	// Began and Ended bound the two edges of the dip. Where it is Open, Ended.Lo is the last moment at which the condition
 	// is known to have been false, and Ended.Hi the end of what was watched.
@@ -102,8 +102,8 @@ func (s *spell) add(d *Dip, hold time.Duration) {
 	s.longest = max(s.longest, s.partEnded-s.partBegan)
 }
 
-// recoveredAt bounds the moment at which the condition came back for good (for hold). An unseen dip that opened the spell
-// may have been all of the first outage, where it leaves room for a hold before the first sure failure.
+// recoveredAt bounds the moment at which the condition came back for good (for hold). An unseen dip that opened the
+// spell may have been all of the first outage, where it leaves room for a hold before the first sure failure.
 func (s *spell) recoveredAt(hold time.Duration) Interval {
 	lo := s.firstEnd
 	if s.maybeFrom < s.surely-hold {
@@ -119,8 +119,8 @@ func both(a, b []Dip) []Dip {
 	return out
 }
 
-// either gives the dips of "a or b": it dips only where both may, and surely only while both are surely false. A dip too
-// short to have a sure stretch of its own is no proof against the other side.
+// either gives the dips of "a or b": it dips only where both may, and surely only while both are surely false. A dip
+// too short to have a sure stretch of its own is no proof against the other side.
 func either(a, b []Dip, end time.Duration) []Dip {
 	var out []Dip
 	falseA, falseB := surely(a, end), surely(b, end)

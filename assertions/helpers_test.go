@@ -8,8 +8,8 @@ const s = time.Second
 
 func ptr[T any](v T) *T { return &v }
 
-// answers builds a stream from a picture: one letter a tick, "." good, "x" refused at once, "h" hangs until the time-out,
-// "-" not asked, "w" waits for two ticks and is good.
+// answers builds a stream from a picture: one letter a tick, "." good, "x" refused at once, "h" hangs until the
+// time-out, "-" not asked, "w" waits for two ticks and is good.
 func answers(interval time.Duration, picture string) Stream {
 	st := Stream{Probe: "front", Interval: interval, Timeout: 5 * interval}
 	for i, c := range picture {

@@ -12,8 +12,8 @@ const DefaultHold = 3 * time.Second
 // Judge says what a timeline shows of one objective. It is pure: the same timeline gives the same result, and a live
 // runner may call it over and over on a growing one whose End is "now".
 //
-// Rule of both sides. A true value is only known to lie in [Lo, Hi]: wholly within the limit is met, wholly beyond it is
-// missed, and where the limit lies between the two the verdict is unknown, for the data is too coarse to tell.
+// Rule of both sides. A true value is only known to lie in [Lo, Hi]: wholly within the limit is met, wholly beyond it
+// is missed, and where the limit lies between the two the verdict is unknown, for the data is too coarse to tell.
 func Judge(tl Timeline, o Objective) Result {
 	r := Result{Objective: o.Name, Verdict: Unknown, Unit: Seconds}
 	step := tl.step(o.Since.Step)
@@ -110,11 +110,11 @@ func (r Result) within(lo, hi time.Duration, what string) Result {
 
 // reach judges "the condition becomes true within, and stays so for hold".
 //
-// Rules. The condition has to have dipped to come back: what holds from the beginning on proves nothing until Within is
-// over, for the dip may be still to come (a node is shown Ready for 40 s after its death). The time counts to the end of
-// the first spell that began within Within. No dip: met, with [0, longest stretch without a sample] as the value, once all
-// of Within was watched; a blind gap in it widens the value up to the gap's end. A run that ends before recovery is
-// censored: missed where the condition was seen false after Within, else unknown.
+// Rules. The condition has to have dipped to come back: what holds from the beginning on proves nothing until Within
+// is over, for the dip may be still to come (a node is shown Ready for 40 s after its death). The time counts to the
+// end of the first spell that began within Within. No dip: met, with [0, longest stretch without a sample] as the
+// value, once all of Within was watched; a blind gap in it widens the value up to the gap's end. A run that ends
+// before recovery is censored: missed where the condition was seen false after Within, else unknown.
 func (j *judge) reach(r Result) Result {
 	r.Limit = j.o.Within.Seconds()
 	q := &query{tl: j.tl, step: j.step, from: j.since.Lo, window: j.since.Lo, hold: j.o.Hold}
@@ -207,8 +207,8 @@ func (j *judge) after(dips []Dip) []Dip {
 	return kept
 }
 
-// complete is the moment up to which later data cannot change what is known of a condition: the start of the last sample
-// that was good and answered before the earliest request that may still be under way was sent.
+// complete is the moment up to which later data cannot change what is known of a condition: the start of the last
+// sample that was good and answered before the earliest request that may still be under way was sent.
 func (j *judge) complete(c *Condition) time.Duration {
 	known := j.tl.End
 	for i := range j.tl.Streams {
@@ -257,9 +257,9 @@ func longestUnseen(tl *Timeline, c *Condition, from, to time.Duration) time.Dura
 	return longest
 }
 
-// keeps judges "the condition is never false". Its value is how long it was false; any moment of it is a miss, however
-// short, and what cannot be seen could hide one. An objective that lasts as long as the run has no end of its own, so it
-// is settled when its step is done: from then on it holds nothing up, but is judged to the end.
+// keeps judges "the condition is never false". Its value is how long it was false; any moment of it is a miss,
+// however short, and what cannot be seen could hide one. An objective that lasts as long as the run has no end of its
+// own, so it is settled when its step is done: from then on it holds nothing up, but is judged to the end.
 func (j *judge) keeps(r Result) Result {
 	q := &query{tl: j.tl, from: j.since.Lo, window: j.since.Lo}
 	var lo, hi time.Duration

@@ -11,9 +11,9 @@ import (
 // result is that of the bound with the worst verdict.
 //
 // Rules. Below the least number of samples there is no verdict. A tick that was not asked (lag, a blind gap) may have
-// been lost or not, and widens the ratio. The latency is that of the good samples; its lower bound counts from when the
-// sample was sent and its upper bound from its tick, so that a prober that lags hides nothing; a percentile needs at least
-// one sample beyond it.
+// been lost or not, and widens the ratio. The latency is that of the good samples; its lower bound counts from when
+// the sample was sent and its upper bound from its tick, so that a prober that lags hides nothing; a percentile needs
+// at least one sample beyond it.
 func (j *judge) probe(r Result) Result {
 	var judged []Result
 	for i := range j.tl.Streams {

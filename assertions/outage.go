@@ -21,11 +21,11 @@ type Outage struct {
 //
 // Rules. A good sample proves that the service was up at some moment between its start and its end, a bad one that it
 // was down at some moment of that stretch. So an outage began after the start of the last sample that was good before
-// any failing one was sent, and by the first bad end; it ended after the last bad start, and by the first good end among
-// the samples sent once the last failing one could no longer have been hit (see exposure). Lo is last bad start minus
-// first bad end, never negative; Hi is first good end minus last good start. Failures interleaved within hold belong to
-// one outage; where the data cannot tell whether two stretches of failure are one outage, Hi is that of both together and
-// Lo that of the longer.
+// any failing one was sent, and by the first bad end; it ended after the last bad start, and by the first good end
+// among the samples sent once the last failing one could no longer have been hit (see exposure). Lo is last bad start
+// minus first bad end, never negative; Hi is first good end minus last good start. Failures interleaved within hold
+// belong to one outage; where the data cannot tell whether two stretches of failure are one outage, Hi is that of
+// both together and Lo that of the longer.
 func Outages(s Stream, gaps []Gap, hold, from, to time.Duration) []Outage {
 	dips := streamDips(&s, gaps, sampleOK, hold, from, to)
 	dips = slices.DeleteFunc(dips, func(d Dip) bool { return !d.Open && d.Ended.Hi < from })
@@ -44,8 +44,8 @@ func Outages(s Stream, gaps []Gap, hold, from, to time.Duration) []Outage {
 
 func sampleOK(s *Sample) bool { return s.OK }
 
-// lookBack is how much is looked at before the time that is asked about: enough good samples to know how long the slowest
-// answers take.
+// lookBack is how much is looked at before the time that is asked about: enough good samples to know how long the
+// slowest answers take.
 const lookBack = 10 * time.Second
 
 // sentSince gives the samples that were sent from a moment on; they are in order.
@@ -70,10 +70,10 @@ type scan struct {
 	between bool
 }
 
-// streamDips gives the dips of "every sample passes": one for each run of failing samples, one for each blind gap of the
-// probe, declared or not (see blindGaps). Samples that were not answered by end are not looked at. Failures that are
-// surely one outage under hold come as one dip; hold is zero where the dips between them matter.
-// Samples sent well before from are not looked at: they cannot change what comes after it.
+// streamDips gives the dips of "every sample passes": one for each run of failing samples, one for each blind gap of
+// the probe, declared or not (see blindGaps). Samples that were not answered by end are not looked at. Failures that
+// are surely one outage under hold come as one dip; hold is zero where the dips between them matter. Samples sent
+// well before from are not looked at: they cannot change what comes after it.
 func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, from, end time.Duration) []Dip {
 	samples := inOrder(sentSince(s.Samples, from-hold-2*s.Timeout-lookBack))
 	exposure := exposure{samples: samples, pass: pass, hold: hold, end: end}
@@ -132,8 +132,8 @@ func (sc *scan) passed(p *Sample) {
 	}
 }
 
-// failed puts a failing sample, which was hit by x, into the current dip. It opens a new one where a sample that was sent
-// after the last failing one was good, unless the two failures are surely within hold of each other.
+// failed puts a failing sample, which was hit by x, into the current dip. It opens a new one where a sample that was
+// sent after the last failing one was good, unless the two failures are surely within hold of each other.
 func (sc *scan) failed(p *Sample, x time.Duration) {
 	n := len(sc.dips) - 1
 	if n < 0 || !sc.dips[n].Seen || (sc.between && x-sc.dips[n].Ended.Lo >= sc.hold) {
@@ -222,10 +222,10 @@ func blindness(g Gap) string {
 }
 
 // exposure is how long after its start a request can still have been hit by an outage: as long as the slowest good
-// answer of the stream took, among the samples sent up to hold after it (later ones must not change what is settled). A
-// request that fails later than that has waited for its time-out, not served; without this bound every outage whose
-// requests hang would end a time-out late. It makes upper bounds later than the first good end after the last bad start,
-// never earlier; lower bounds are held against the failing sample's own end.
+// answer of the stream took, among the samples sent up to hold after it (later ones must not change what is settled).
+// A request that fails later than that has waited for its time-out, not served; without this bound every outage whose
+// requests hang would end a time-out late. It makes upper bounds later than the first good end after the last bad
+// start, never earlier; lower bounds are held against the failing sample's own end.
 type exposure struct {
 	samples   []Sample
 	pass      func(*Sample) bool

@@ -13,9 +13,9 @@ const (
 	minRunsP95      = 20
 )
 
-// Statistics sums up the results of one objective over the repeats of a scenario, in the objective's unit. A figure that
-// the runs cannot carry is nil. Where an order statistic falls on a run that never recovered it is nil too: it is not
-// known, only that it is greater than every value below it.
+// Statistics sums up the results of one objective over the repeats of a scenario, in the objective's unit. A figure
+// that the runs cannot carry is nil. Where an order statistic falls on a run that never recovered it is nil too: it
+// is not known, only that it is greater than every value below it.
 type Statistics struct {
 	Objective string `json:"objective"`
 	Unit      Unit   `json:"unit"`

@@ -3,8 +3,8 @@ package assertions
 // Combine folds the verdicts of objectives into that of a run, of runs into that of a scenario, and of scenarios into
 // that of a report. The answer is the verdict and the index of the first one that it came from, -1 where none counted.
 //
-// Rule: missed beats unknown beats met; not-applicable does not count; where nothing counts the whole is not-applicable.
-// A verdict that is none of the four is unknown: silence is never a pass.
+// Rule: missed beats unknown beats met; not-applicable does not count; where nothing counts the whole is
+// not-applicable. A verdict that is none of the four is unknown: silence is never a pass.
 func Combine(verdicts ...Verdict) (Verdict, int) {
 	whole, from := NotApplicable, -1
 	for i, v := range verdicts {
