@@ -1,5 +1,5 @@
-// Package clusters says what a cluster under test is: where it comes from (Provider), what it is made of (Cluster, Node),
-// which Kubernetes timers it runs with (Profile), and what "as before" means (Fingerprint, Reset).
+// Package clusters says what a cluster under test is: where it comes from (Provider), what it is made of (Cluster,
+// Node), which Kubernetes timers it runs with (Profile), and what "as before" means (Fingerprint, Reset).
 //
 // Concrete providers live in folders of their own (kindcluster, existing); nothing here breaks, measures or judges.
 package clusters

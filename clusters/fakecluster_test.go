@@ -89,7 +89,8 @@ func newFakeCluster(t *testing.T, documents string, machines ...Node) *fakeClust
 	}
 	metadata := metadatafake.NewSimpleMetadataClient(scheme, heads...)
 	metadata.PrependReactor("delete", "*", f.alsoDelete)
-	f.source = source{discovery: f, dynamic: f.objects, metadata: metadata, api: fake.NewClientset(nodes...), nodes: machines}
+	f.source = source{discovery: f, dynamic: f.objects, metadata: metadata, api: fake.NewClientset(nodes...),
+		nodes: machines}
 	return f
 }
 

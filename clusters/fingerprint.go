@@ -28,12 +28,12 @@ import (
 )
 
 // Fingerprint is what "as before" means: all that a run must leave as it was. It holds the spec, data, labels and
-// annotations of objects that were not generated; the labels, taints and unschedulable of nodes; and what of ours, or of
-// anybody's meddling, can be seen inside the nodes. It is plain data and survives JSON.
+// annotations of objects that were not generated; the labels, taints and unschedulable of nodes; and what of ours, or
+// of anybody's meddling, can be seen inside the nodes. It is plain data and survives JSON.
 //
 // Not in it: status, uid, resourceVersion, generation, managedFields, finalizers, revision annotations, whatever has a
-// controller as its owner (ReplicaSets of a Deployment, pods), other pods, endpoints, events, leases, certificate signing
-// requests, bootstrap tokens, and kube-proxy's own tables. Values of Secrets are hashed.
+// controller as its owner (ReplicaSets of a Deployment, pods), other pods, endpoints, events, leases, certificate
+// signing requests, bootstrap tokens, and kube-proxy's own tables. Values of Secrets are hashed.
 type Fingerprint struct {
 	// Objects maps "RESOURCE.GROUP NAMESPACE/NAME" to what of the object is compared.
 	Objects map[string]map[string]any `json:"objects"`

@@ -56,7 +56,11 @@ status: {readyReplicas: 2}
 ---
 apiVersion: apps/v1
 kind: ReplicaSet
-metadata: {name: d-1, namespace: default, uid: r1, ownerReferences: [{kind: Deployment, name: d, uid: d1, controller: true}]}
+metadata:
+  name: d-1
+  namespace: default
+  uid: r1
+  ownerReferences: [{kind: Deployment, name: d, uid: d1, controller: true}]
 spec: {replicas: 2}
 ---
 {apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l, namespace: default, uid: l1}}
@@ -147,11 +151,14 @@ func TestDiff(t *testing.T) {
 		"field": {func(f *Fingerprint) {
 			f.Objects["deployments.apps default/d"]["spec"].(map[string]any)["replicas"] = 1.0
 		}, "deployments.apps default/d: .spec.replicas was 2, is 1"},
-		"new field": {func(f *Fingerprint) { f.Objects["namespaces default"]["labels"] = map[string]any{"a": "b"} }, "namespaces default: .labels was absent, is map[a:b]"},
-		"new":       {func(f *Fingerprint) { f.Objects["configmaps default/x"] = map[string]any{} }, "configmaps default/x is new"},
-		"gone":      {func(f *Fingerprint) { delete(f.Objects, "secrets default/s") }, "secrets default/s is gone"},
+		"new field": {func(f *Fingerprint) { f.Objects["namespaces default"]["labels"] = map[string]any{"a": "b"} },
+			"namespaces default: .labels was absent, is map[a:b]"},
+		"new": {func(f *Fingerprint) { f.Objects["configmaps default/x"] = map[string]any{} },
+			"configmaps default/x is new"},
+		"gone": {func(f *Fingerprint) { delete(f.Objects, "secrets default/s") }, "secrets default/s is gone"},
 		"in a list": {func(f *Fingerprint) {
-			f.Objects["clusterroles.rbac.authorization.k8s.io plain"]["rules"].([]any)[0].(map[string]any)["verbs"] = []any{"list"}
+			rule := f.Objects["clusterroles.rbac.authorization.k8s.io plain"]["rules"].([]any)[0].(map[string]any)
+			rule["verbs"] = []any{"list"}
 		}, "clusterroles.rbac.authorization.k8s.io plain: .rules[0].verbs[0] was get, is list"},
 		"longer list": {func(f *Fingerprint) {
 			f.Objects["clusterroles.rbac.authorization.k8s.io plain"]["rules"] = []any{}
@@ -204,7 +211,9 @@ const leftBehind = asMade + `
 ---
 {apiVersion: apps/v1, kind: Deployment, metadata: {name: d, namespace: ours, uid: d2}}
 ---
-{apiVersion: v1, kind: ConfigMap, metadata: {name: ours, namespace: default, uid: c2, labels: {rebound.dev/managed: "true"}}}
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ours, namespace: default, uid: c2, labels: {rebound.dev/managed: "true"}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole

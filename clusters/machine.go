@@ -25,13 +25,15 @@ type MachinePrint struct {
 	Processes []string `json:"processes,omitempty"` // programs that were started from NodeDir
 }
 
-// lookScript prints what a MachinePrint needs, in sections, with one entry into the node. It holds no data of anybody's.
-// find fails when a process ends while it looks, which is no failure here.
+// lookScript prints what a MachinePrint needs, in sections, with one entry into the node. It holds no data of
+// anybody's. find fails when a process ends while it looks, which is no failure here.
 const lookScript = `set -e
 echo @tables; if command -v nft >/dev/null; then nft list tables; fi
 echo @qdiscs; if command -v tc >/dev/null; then tc qdisc show; fi
 echo @routes
-for type in blackhole unreachable prohibit; do ip -4 route show table all type $type; ip -6 route show table all type $type; done
+for type in blackhole unreachable prohibit; do
+  ip -4 route show table all type $type; ip -6 route show table all type $type
+done
 echo @files; if [ -d ` + NodeDir + ` ]; then find ` + NodeDir + ` -mindepth 1; fi
 echo @processes; find /proc -maxdepth 2 -name exe -lname '` + NodeDir + `/*' -printf '%h %l\n' 2>/dev/null || true
 `
@@ -118,7 +120,8 @@ func (i inside) print() MachinePrint {
 	return print
 }
 
-// cleaning returns the commands that end our processes and remove our tables and files, but those that were there before.
+// cleaning returns the commands that end our processes and remove our tables and files, but those that were there
+// before.
 func (i inside) cleaning(before MachinePrint) [][]string {
 	var commands [][]string
 	kill := []string{"kill", "-KILL"}

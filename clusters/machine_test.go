@@ -100,8 +100,9 @@ func TestMachinePrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := MachinePrint{
-		Tables:    []string{"inet rebound-cut", "inet rebound-podnet"},
-		Qdiscs:    []string{"ingress ffff: dev eth0 parent ffff:fff1 ----------------", "tbf 8001: dev eth0 root rate 1Mbit burst 32Kb lat 50ms"},
+		Tables: []string{"inet rebound-cut", "inet rebound-podnet"},
+		Qdiscs: []string{"ingress ffff: dev eth0 parent ffff:fff1 ----------------",
+			"tbf 8001: dev eth0 root rate 1Mbit burst 32Kb lat 50ms"},
 		Routes:    []string{"blackhole 10.1.0.0/16 proto static"},
 		Files:     []string{"/var/lib/rebound/agent", "/var/lib/rebound/samples"},
 		Processes: []string{"/var/lib/rebound/agent", "/var/lib/rebound/old (deleted)"},
@@ -160,7 +161,8 @@ func TestCleanMachine(t *testing.T) {
 }
 
 func TestExecErrorSaysAll(t *testing.T) {
-	err := &ExecError{Node: "n", Argv: []string{"ls", "/x"}, Code: 2, Stderr: "no such file\n", Err: errors.New("exit status 2")}
+	err := &ExecError{Node: "n", Argv: []string{"ls", "/x"}, Code: 2, Stderr: "no such file\n",
+		Err: errors.New("exit status 2")}
 	if got, want := err.Error(), "node n: ls /x: exit status 2: no such file"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -16,8 +16,8 @@ type Profile struct {
 	NodeStatusUpdateFrequency time.Duration
 	NodeStatusReportFrequency time.Duration
 	NodeLeaseDuration         time.Duration
-	// SyncFrequency bounds how late a change of a mounted ConfigMap or Secret shows in a pod; FileCheckFrequency how late a
-	// change of a static pod's manifest is seen.
+	// SyncFrequency bounds how late a change of a mounted ConfigMap or Secret shows in a pod; FileCheckFrequency how late
+	// a change of a static pod's manifest is seen.
 	SyncFrequency      time.Duration
 	FileCheckFrequency time.Duration
 
@@ -75,7 +75,8 @@ func ProfileByName(name string) (Profile, error) {
 	return Profile{}, fmt.Errorf("profile %q is none of %q: %w", name, names, ErrBadSpec)
 }
 
-// defaultProfile holds upstream's own values (Kubernetes 1.32 and later, which raised the grace period from 40 s to 50 s).
+// defaultProfile holds upstream's own values (Kubernetes 1.32 and later, which raised the grace period from 40 s to 50
+// s).
 func defaultProfile() Profile {
 	return Profile{
 		Name:                         ProfileDefault,
@@ -103,8 +104,8 @@ func defaultProfile() Profile {
 }
 
 // fastProfile makes a dead node cost tens of seconds, not six minutes. A kubelet renews its lease every 2 s here, four
-// times within the grace period, so that one late renewal on a busy host is no false alarm; the leader's lease stays well
-// above what a slow disk costs etcd.
+// times within the grace period, so that one late renewal on a busy host is no false alarm; the leader's lease stays
+// well above what a slow disk costs etcd.
 func fastProfile() Profile {
 	return Profile{
 		Name:                         ProfileFast,

@@ -32,9 +32,10 @@ const (
 	forceAfter = 3 * time.Second
 )
 
-// Reset brings the cluster back to the fingerprint that was taken when it was made: it deletes every object that carries
-// LabelManaged (but the nodes), takes foreign labels, taints and cordons off the nodes, and our tables, files and processes
-// out of them. Then it compares. ErrNotAsBefore, with every difference, means that the cluster must be made anew.
+// Reset brings the cluster back to the fingerprint that was taken when it was made: it deletes every object that
+// carries LabelManaged (but the nodes), takes foreign labels, taints and cordons off the nodes, and our tables, files
+// and processes out of them. Then it compares. ErrNotAsBefore, with every difference, means that the cluster must be
+// made anew.
 func Reset(ctx context.Context, c *Cluster) error {
 	before, err := LoadFingerprint(c)
 	if err != nil {
@@ -298,8 +299,8 @@ func (s source) restoreNode(ctx context.Context, name string, want NodePrint) er
 	return nil
 }
 
-// nodePatch is the merge patch that makes a node what it was; nil where it is. It carries the resourceVersion, so that no
-// taint that a controller adds meanwhile is lost.
+// nodePatch is the merge patch that makes a node what it was; nil where it is. It carries the resourceVersion, so that
+// no taint that a controller adds meanwhile is lost.
 func nodePatch(node *corev1.Node, want NodePrint) map[string]any {
 	labels := map[string]any{}
 	for key, value := range want.Labels {

@@ -14,8 +14,8 @@ const (
 	FileFingerprint = "fingerprint.json"
 )
 
-// StateDir is the folder where Rebound keeps what outlives a process: $REBOUND_STATE, else $XDG_STATE_HOME/rebound, else
-// ~/.local/state/rebound. It is absolute and may not exist yet.
+// StateDir is the folder where Rebound keeps what outlives a process: $REBOUND_STATE, else $XDG_STATE_HOME/rebound,
+// else ~/.local/state/rebound. It is absolute and may not exist yet.
 func StateDir() (string, error) {
 	if dir := os.Getenv("REBOUND_STATE"); dir != "" {
 		return absolute(dir)
@@ -39,7 +39,8 @@ func absolute(dir string) (string, error) {
 	return abs, nil
 }
 
-// writePrivate replaces path with data in one step, so that no reader and no crash ever sees half of it. The file is 0600.
+// writePrivate replaces path with data in one step, so that no reader and no crash ever sees half of it. The file is
+// 0600.
 func writePrivate(path string, data []byte) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600 by its documentation
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package image puts one static Linux program into a container image of its own and into the nodes of a cluster. It needs
-// no container engine, no registry and no base image.
+// Package image puts one static Linux program into a container image of its own and into the nodes of a cluster. It
+// needs no container engine, no registry and no base image.
 //
 // The same program always gives the same image, and its reference carries the program's hash, so that a node which has
 // the reference has the program. What runs in the image, and how pods use it, is left to the caller.
@@ -40,7 +40,8 @@ const (
 	tagLength = 12
 )
 
-// ErrNotStatic: the program is not a static Linux executable, so that it cannot run in an image that holds nothing else.
+// ErrNotStatic: the program is not a static Linux executable, so that it cannot run in an image that holds nothing
+// else.
 var ErrNotStatic = errors.New("not a static Linux program (build it with CGO_ENABLED=0 GOOS=linux)")
 
 // Image is an image around one program, ready to be written. The program's file must stay as it is meanwhile.
@@ -132,8 +133,8 @@ func architecture(binaryPath string) (string, error) {
 	return arch, nil
 }
 
-// layer is the image's one layer: the program and an empty /tmp. It is read from the program's file whenever it is asked
-// for, and not compressed, because to unpack it costs more than to carry it over a pipe.
+// layer is the image's one layer: the program and an empty /tmp. It is read from the program's file whenever it is
+// asked for, and not compressed, because to unpack it costs more than to carry it over a pipe.
 type layer struct {
 	path string
 	size int64
@@ -210,8 +211,8 @@ type holder interface {
 	LoadImage(ctx context.Context, archive io.Reader) error
 }
 
-// Ensure makes sure that every node has an image around the program at binaryPath, and returns its reference. Nodes that
-// have it are left alone, the others are given it at the same time. Nodes are named in errors by their position.
+// Ensure makes sure that every node has an image around the program at binaryPath, and returns its reference. Nodes
+// that have it are left alone, the others are given it at the same time. Nodes are named in errors by their position.
 func Ensure[N any](ctx context.Context, nodes []N, binaryPath string) (ref string, err error) {
 	built, err := New(binaryPath)
 	if err != nil {

@@ -74,7 +74,8 @@ func TestImageIsReadableAndDeterministic(t *testing.T) {
 		t.Error("another program gave the same reference")
 	}
 
-	read, err := tarball.Image(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(first)), nil }, &image.tag)
+	read, err := tarball.Image(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(first)), nil },
+		&image.tag)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,8 @@ func checkLayer(t *testing.T, open func() (io.ReadCloser, error), binary string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if header.Name != "rebound" || header.Mode != 0o755 || header.Uid != 0 || !header.ModTime.IsZero() && header.ModTime.Unix() != 0 {
+	if header.Name != "rebound" || header.Mode != 0o755 || header.Uid != 0 || !header.ModTime.IsZero() &&
+		header.ModTime.Unix() != 0 {
 		t.Errorf("program's header = %+v", header)
 	}
 	got, err := io.ReadAll(archive)
@@ -165,7 +167,8 @@ func TestManifestNamesTheReference(t *testing.T) {
 
 func TestNotStatic(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho this is no program at all, but long enough for a header\n"), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho this is no program at all, but long enough for a header\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(script); !errors.Is(err, ErrNotStatic) {
@@ -206,7 +209,10 @@ func (n *fakeNode) LoadImage(_ context.Context, archive io.Reader) error {
 	if err != nil {
 		return err
 	}
-	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
+	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)),
+			nil
+	})
 	if err != nil {
 		return err
 	}

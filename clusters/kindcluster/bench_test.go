@@ -60,7 +60,8 @@ func benchStock(b *testing.B) (took time.Duration) {
 		}
 	}()
 	started := time.Now()
-	if err := kind.Create(name, cluster.CreateWithV1Alpha4Config(cfg), cluster.CreateWithKubeconfigPath(kubeconfig)); err != nil {
+	if err := kind.Create(name, cluster.CreateWithV1Alpha4Config(cfg),
+		cluster.CreateWithKubeconfigPath(kubeconfig)); err != nil {
 		b.Fatal(err)
 	}
 	reach, err := (&clusters.Cluster{Name: name, Kubeconfig: kubeconfig}).RESTConfig()

@@ -15,7 +15,8 @@ import (
 	"github.com/rebound-chaos/rebound/clusters"
 )
 
-// prefix opens the name of everything that we have kind make, so that a person who lists containers sees whose they are.
+// prefix opens the name of everything that we have kind make, so that a person who lists containers sees whose they
+// are.
 const prefix = "rebound-"
 
 // nameLimit is kind's 50 characters for a cluster's name (a host name must fit "-control-plane" too) less our prefix.
@@ -147,8 +148,8 @@ func kindConfig(spec clusters.Spec, profile clusters.Profile, image string, h ho
 	return cfg, nil
 }
 
-// clusterConfiguration sets the profile's timers on the control plane. kind merges a patch without apiVersion into every
-// version of kubeadm's configuration, arguments written as a map into its newer lists too.
+// clusterConfiguration sets the profile's timers on the control plane. kind merges a patch without apiVersion into
+// every version of kubeadm's configuration, arguments written as a map into its newer lists too.
 func clusterConfiguration(p clusters.Profile) map[string]any {
 	seconds := func(value interface{ Seconds() float64 }) string { return strconv.Itoa(int(value.Seconds())) }
 	election := map[string]any{
@@ -189,8 +190,8 @@ func patches(objects ...map[string]any) ([]string, error) {
 	return texts, nil
 }
 
-// selfLabel reports whether a kubelet may put the label on its own node, and so puts it back when the node registers anew.
-// Of Kubernetes' own names it may set but these few.
+// selfLabel reports whether a kubelet may put the label on its own node, and so puts it back when the node registers
+// anew. Of Kubernetes' own names it may set but these few.
 func selfLabel(key string) bool {
 	domain, _, found := strings.Cut(key, "/")
 	if !found {

@@ -21,9 +21,10 @@ func TestKindConfig(t *testing.T) {
 		spec clusters.Spec
 		host host
 	}{
-		"default-single":    {spec: clusters.Spec{Name: "single", Profile: clusters.ProfileDefault}},
-		"fast-zones":        {spec: zones},
-		"fast-limited-host": {spec: clusters.Spec{Name: "ci", Workers: []clusters.NodeGroup{{Count: 2}}}, host: host{cgroup1: true, noResources: true}},
+		"default-single": {spec: clusters.Spec{Name: "single", Profile: clusters.ProfileDefault}},
+		"fast-zones":     {spec: zones},
+		"fast-limited-host": {spec: clusters.Spec{Name: "ci", Workers: []clusters.NodeGroup{{Count: 2}}},
+			host: host{cgroup1: true, noResources: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, profile, err := normalise(c.spec)

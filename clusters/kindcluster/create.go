@@ -265,8 +265,8 @@ func (c *creation) makeGround(ctx context.Context, image string) error {
 	return err
 }
 
-// makeNetwork makes the cluster's own network as kind makes its one: a bridge with the MTU of the default one, IPv6 where
-// the engine can.
+// makeNetwork makes the cluster's own network as kind makes its one: a bridge with the MTU of the default one, IPv6
+// where the engine can.
 func (c *creation) makeNetwork(ctx context.Context) error {
 	args := []string{"network", "create", "--driver=bridge", "--opt=com.docker.network.bridge.enable_ip_masquerade=true"}
 	mtu, err := c.engine.output(ctx, "network", "inspect", "bridge",
@@ -318,8 +318,8 @@ func (c *creation) makeImage(ctx context.Context, image string) error {
 	return nil
 }
 
-// runKind has kind make the cluster. kind cannot be cancelled: when ctx ends, its containers are taken from under it, so
-// that it fails within a moment.
+// runKind has kind make the cluster. kind cannot be cancelled: when ctx ends, its containers are taken from under it,
+// so that it fails within a moment.
 func (c *creation) runKind(ctx context.Context, cfg *v1alpha4.Cluster) error {
 	c.creating.Lock()
 	defer c.creating.Unlock()

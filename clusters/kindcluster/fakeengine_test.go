@@ -17,8 +17,8 @@ import (
 	"github.com/rebound-chaos/rebound/clusters"
 )
 
-// fakeEngine is a container engine in memory. It knows the commands that the provider gives, and refuses what a real one
-// would refuse: a network or an image that is in use.
+// fakeEngine is a container engine in memory. It knows the commands that the provider gives, and refuses what a real
+// one would refuse: a network or an image that is in use.
 type fakeEngine struct {
 	mu         sync.Mutex
 	down       bool
@@ -46,7 +46,8 @@ func (f *fakeEngine) run(ctx context.Context, _ io.Reader, stdout io.Writer, arg
 		return &engineError{args: args, code: -1, err: context.Cause(ctx)}
 	}
 	if f.down {
-		return &engineError{args: args, code: 1, stderr: "Cannot connect to the Docker daemon", err: errors.New("exit status 1")}
+		return &engineError{args: args, code: 1, stderr: "Cannot connect to the Docker daemon",
+			err: errors.New("exit status 1")}
 	}
 	out, err := f.command(args)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/rebound-chaos/rebound/clusters"
 )
 
-// What kind nodes take, measured with kind v0.33.0 and Kubernetes v1.36: 15 to 16 inotify instances in a worker and 28 in
-// the control plane, 340 to 620 MiB in each node's volume.
+// What kind nodes take, measured with kind v0.33.0 and Kubernetes v1.36: 15 to 16 inotify instances in a worker and 28
+// in the control plane, 340 to 620 MiB in each node's volume.
 const (
 	inotifyEach   = 17
 	inotifyBase   = 13
@@ -29,7 +29,8 @@ const (
 // capSysResource is CAP_SYS_RESOURCE's bit in a capability set.
 const capSysResource = 24
 
-// surroundings is where the engine's host is read. The zero value reads nothing, which is right for an engine elsewhere.
+// surroundings is where the engine's host is read. The zero value reads nothing, which is right for an engine
+// elsewhere.
 type surroundings struct {
 	proc string // "/proc"
 	// free returns the free bytes of the file system that holds path.

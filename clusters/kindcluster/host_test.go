@@ -88,7 +88,8 @@ func TestRoom(t *testing.T) {
 	} {
 		s := surroundings{proc: fakeProc(t, "0", c.limit, c.used), free: c.free}
 		err := s.room(engineInfo{DockerRootDir: "/var/lib/docker"}, 3)
-		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, clusters.ErrHostLimit) || !strings.Contains(err.Error(), c.want)) {
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, clusters.ErrHostLimit) ||
+			!strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

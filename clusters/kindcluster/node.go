@@ -15,9 +15,9 @@ import (
 	"github.com/rebound-chaos/rebound/clusters"
 )
 
-// Node is one container of a kind cluster. It is entered with `docker exec`, which needs neither kubelet nor API server.
-// When a context ends a command, the docker client is ended at once, but the engine leaves the command itself running in
-// the node: give what may hang a limit of its own there, or a standard input that ends.
+// Node is one container of a kind cluster. It is entered with `docker exec`, which needs neither kubelet nor API
+// server. When a context ends a command, the docker client is ended at once, but the engine leaves the command itself
+// running in the node: give what may hang a limit of its own there, or a standard input that ends.
 type Node struct {
 	engine    engine
 	container string // the container's name, which is the Kubernetes node's name too
@@ -46,8 +46,8 @@ func (n *Node) Exec(ctx context.Context, argv ...string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// Stream runs argv in the node as root, feeds it from stdin and copies its standard output to stdout while it runs; both
-// may be nil. The error is a *clusters.ExecError.
+// Stream runs argv in the node as root, feeds it from stdin and copies its standard output to stdout while it runs;
+// both may be nil. The error is a *clusters.ExecError.
 func (n *Node) Stream(ctx context.Context, stdin io.Reader, stdout io.Writer, argv ...string) error {
 	if len(argv) == 0 {
 		return &clusters.ExecError{Node: n.container, Code: -1, Err: errors.New("no command given")}

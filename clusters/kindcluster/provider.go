@@ -2,12 +2,12 @@
 //
 // What is ours can be told from what is not at any time, without a file: each cluster has a node image of its own (the
 // given one and two labels), a network of its own, and containers that inherit the image's labels, LabelManaged and
-// LabelCluster. Only what carries both is ever changed or removed, so that kind clusters of the user's are safe even under
-// a name of ours. The user's kubeconfig is neither read nor written. Beside the engine there is one folder for each
-// cluster (its kubeconfig, spec and fingerprint), whose lock keeps two processes off one name.
+// LabelCluster. Only what carries both is ever changed or removed, so that kind clusters of the user's are safe even
+// under a name of ours. The user's kubeconfig is neither read nor written. Beside the engine there is one folder for
+// each cluster (its kubeconfig, spec and fingerprint), whose lock keeps two processes off one name.
 //
-// Make one Provider a process: kind takes the network's name from the environment, so that one Provider makes its clusters
-// one after the other. Faults are left to the injectors, and "as before" to package clusters.
+// Make one Provider a process: kind takes the network's name from the environment, so that one Provider makes its
+// clusters one after the other. Faults are left to the injectors, and "as before" to package clusters.
 package kindcluster
 
 import (
@@ -53,8 +53,8 @@ var (
 // Option changes a new Provider.
 type Option func(*Provider)
 
-// WithProgress has the steps of a creation written to w, a line each, with the seconds since its beginning; when it fails,
-// the end of kind's log as well. w is written to from one goroutine at a time.
+// WithProgress has the steps of a creation written to w, a line each, with the seconds since its beginning; when it
+// fails, the end of kind's log as well. w is written to from one goroutine at a time.
 func WithProgress(w io.Writer) Option { return func(p *Provider) { p.progress = w } }
 
 // WithState keeps the clusters' folders below dir, not in clusters.StateDir.
@@ -62,7 +62,8 @@ func WithState(dir string) Option {
 	return func(p *Provider) { p.store.root = filepath.Join(dir, "clusters") }
 }
 
-// WithReadyLimit sets how long a new cluster may take, after kind is done with it, to become usable; 3 minutes by default.
+// WithReadyLimit sets how long a new cluster may take, after kind is done with it, to become usable; 3 minutes by
+// default.
 func WithReadyLimit(limit time.Duration) Option { return func(p *Provider) { p.ready = limit } }
 
 // defaultReadyLimit is generous: on two busy cores the last pod is ready after half a minute.
@@ -240,8 +241,8 @@ func (p *Provider) describe(name string, kept record, found []container) *cluste
 	return cluster
 }
 
-// Delete removes the cluster, dead or alive: its containers, network, node image and files. Deleting what is not there is
-// ErrNotFound, and what another process is making, ErrBusy.
+// Delete removes the cluster, dead or alive: its containers, network, node image and files. Deleting what is not there
+// is ErrNotFound, and what another process is making, ErrBusy.
 func (p *Provider) Delete(ctx context.Context, name string) error {
 	if err := validateName(name); err != nil {
 		return err
@@ -271,9 +272,9 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 // sweepInterval is the pause between two tries to remove what the engine is still busy with.
 const sweepInterval = 300 * time.Millisecond
 
-// sweep removes all that the engine has of a cluster: containers, network, image. It comes back when nothing is left and
-// nothing can follow: a `docker run` of kind's may still be under way when kind has given up, but once the cluster's own
-// image is gone none can begin.
+// sweep removes all that the engine has of a cluster: containers, network, image. It comes back when nothing is left
+// and nothing can follow: a `docker run` of kind's may still be under way when kind has given up, but once the
+// cluster's own image is gone none can begin.
 func (p *Provider) sweep(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanLimit)
 	defer cancel()

@@ -135,7 +135,8 @@ func TestCreateLabelsEverything(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	foreign := func(f *fakeEngine) {
-		f.add(&f.containers, &thing{name: "rebound-a-control-plane", labels: map[string]string{kindLabelCluster: "rebound-a"}})
+		f.add(&f.containers, &thing{name: "rebound-a-control-plane",
+			labels: map[string]string{kindLabelCluster: "rebound-a"}})
 	}
 	for name, c := range map[string]struct {
 		spec  clusters.Spec
@@ -143,14 +144,17 @@ func TestCreateRefuses(t *testing.T) {
 		want  error
 		text  string
 	}{
-		"no engine":        {spec, func(f *fakeEngine) { f.down = true }, clusters.ErrNoEngine, "make engine"},
-		"somebody else's":  {spec, foreign, clusters.ErrNameTaken, "kind delete cluster --name rebound-a"},
-		"no image":         {spec, func(f *fakeEngine) { f.images = nil }, clusters.ErrNoImage, "make node-image"},
-		"unknown image":    {clusters.Spec{Name: "a", Image: "shop:v1"}, func(*fakeEngine) {}, clusters.ErrNoImage, "shop:v1"},
-		"bad name":         {clusters.Spec{Name: "A b"}, func(*fakeEngine) {}, clusters.ErrBadSpec, `"A b"`},
-		"unknown profile":  {clusters.Spec{Name: "a", Profile: "slow"}, func(*fakeEngine) {}, clusters.ErrBadSpec, "slow"},
-		"control planes":   {clusters.Spec{Name: "a", ControlPlanes: 3}, func(*fakeEngine) {}, clusters.ErrBadSpec, "load balancer"},
-		"no worker at all": {clusters.Spec{Name: "a", Workers: []clusters.NodeGroup{{}}}, func(*fakeEngine) {}, clusters.ErrBadSpec, "group 1"},
+		"no engine":       {spec, func(f *fakeEngine) { f.down = true }, clusters.ErrNoEngine, "make engine"},
+		"somebody else's": {spec, foreign, clusters.ErrNameTaken, "kind delete cluster --name rebound-a"},
+		"no image":        {spec, func(f *fakeEngine) { f.images = nil }, clusters.ErrNoImage, "make node-image"},
+		"unknown image": {clusters.Spec{Name: "a", Image: "shop:v1"}, func(*fakeEngine) {}, clusters.ErrNoImage,
+			"shop:v1"},
+		"bad name":        {clusters.Spec{Name: "A b"}, func(*fakeEngine) {}, clusters.ErrBadSpec, `"A b"`},
+		"unknown profile": {clusters.Spec{Name: "a", Profile: "slow"}, func(*fakeEngine) {}, clusters.ErrBadSpec, "slow"},
+		"control planes": {clusters.Spec{Name: "a", ControlPlanes: 3}, func(*fakeEngine) {}, clusters.ErrBadSpec,
+			"load balancer"},
+		"no worker at all": {clusters.Spec{Name: "a", Workers: []clusters.NodeGroup{{}}}, func(*fakeEngine) {},
+			clusters.ErrBadSpec, "group 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, f := newFake(t, unused)
@@ -248,7 +252,8 @@ func TestGetListDelete(t *testing.T) {
 	if _, err := p.Get(t.Context(), "none"); !errors.Is(err, clusters.ErrNotFound) {
 		t.Errorf("Get(none) = %v", err)
 	}
-	if _, err := p.Get(t.Context(), "b"); !errors.Is(err, clusters.ErrUnreachable) || !strings.Contains(err.Error(), "exited") {
+	if _, err := p.Get(t.Context(), "b"); !errors.Is(err, clusters.ErrUnreachable) || !strings.Contains(err.Error(),
+		"exited") {
 		t.Errorf("Get(b) = %v", err)
 	}
 	list, err := p.List(t.Context())

@@ -62,16 +62,21 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 			o["two"].(*corev1.Node).Status.Conditions[0] = corev1.NodeCondition{Type: corev1.NodeReady,
 				Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: "no network"}
 		}, "node two is not ready (KubeletNotReady: no network)"},
-		"a silent node": {func(o map[string]runtime.Object) { o["two"].(*corev1.Node).Status.Conditions = nil }, "node two has not reported yet"},
+		"a silent node": {func(o map[string]runtime.Object) { o["two"].(*corev1.Node).Status.Conditions = nil },
+			"node two has not reported yet"},
 		"still tainted": {func(o map[string]runtime.Object) {
 			o["two"].(*corev1.Node).Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeNotReady}}
 		}, "node two still has the taint node.kubernetes.io/not-ready"},
-		"no proxy":        {func(o map[string]runtime.Object) { delete(o, "proxy") }, "daemon set kube-proxy is not there"},
-		"no network":      {func(o map[string]runtime.Object) { delete(o, "network") }, "the network's daemon set is not there"},
-		"network half up": {func(o map[string]runtime.Object) { o["network"] = daemon("network", 1) }, "daemon set network is ready on 1 of 2 nodes"},
-		"no DNS":          {func(o map[string]runtime.Object) { delete(o, "dns") }, "coredns is not there"},
-		"half of DNS":     {func(o map[string]runtime.Object) { o["dns"].(*appsv1.Deployment).Status.ReadyReplicas = 1 }, "coredns has 1 ready pods"},
-		"no account":      {func(o map[string]runtime.Object) { delete(o, "account") }, "the default service account is not there"},
+		"no proxy": {func(o map[string]runtime.Object) { delete(o, "proxy") }, "daemon set kube-proxy is not there"},
+		"no network": {func(o map[string]runtime.Object) { delete(o, "network") },
+			"the network's daemon set is not there"},
+		"network half up": {func(o map[string]runtime.Object) { o["network"] = daemon("network", 1) },
+			"daemon set network is ready on 1 of 2 nodes"},
+		"no DNS": {func(o map[string]runtime.Object) { delete(o, "dns") }, "coredns is not there"},
+		"half of DNS": {func(o map[string]runtime.Object) { o["dns"].(*appsv1.Deployment).Status.ReadyReplicas = 1 },
+			"coredns has 1 ready pods"},
+		"no account": {func(o map[string]runtime.Object) { delete(o, "account") },
+			"the default service account is not there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -86,7 +91,8 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 					}
 					return
 				}
-				if !errors.Is(err, clusters.ErrNotReady) || !strings.HasSuffix(err.Error(), "after 10s: "+c.want) || took != 10*time.Second {
+				if !errors.Is(err, clusters.ErrNotReady) || !strings.HasSuffix(err.Error(), "after 10s: "+c.want) ||
+					took != 10*time.Second {
 					t.Errorf("wait = %v after %v, want %q", err, took, c.want)
 				}
 			})
@@ -124,7 +130,10 @@ func TestReadinessEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := clientset(nil)
 		refused := errors.New("connection refused")
-		api.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, refused })
+		api.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil,
+				refused
+		})
 		err := readiness{api: api, nodes: 1}.wait(t.Context(), time.Second)
 		if !errors.Is(err, clusters.ErrNotReady) || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("no answer: %v", err)
