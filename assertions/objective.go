@@ -151,6 +151,8 @@ type Result struct {
 	Censored bool    `json:"censored,omitempty"`
 	// Reason explains the verdict in one sentence.
 	Reason string `json:"reason"`
-	// Settled is set when watching longer cannot change the verdict. A runner may stop once every result is settled.
+	// Settled is set when watching longer cannot change the verdict. A runner may stop once every result is settled. What
+	// lasts as long as the run (keeps, probe, writes) has no end of its own: it is settled once its step is done and its
+	// data suffices, so that it holds nothing up.
 	Settled bool `json:"settled"`
 }
