@@ -73,6 +73,7 @@ func TestRefusals(t *testing.T) {
 		{"deep maps", strings.Repeat("{", 200_000), "not YAML"},
 		{"aliases", "a: &a x\nb: [" + aliases + "]\n", "more than 1000 aliases"},
 		{"alias bomb", bomb.String(), "aliases stand for more than 100000 values"},
+		{"too many values", "a: [" + strings.Repeat("x, ", maxParts) + "]", "more than 50000 lines and commas"},
 		{"NUL", base + "\x00", "a NUL byte"},
 		{"bad UTF-8", strings.Replace(base, "base", "ba\xffse", 1), "byte 0xff is not UTF-8"},
 		{"UTF-16", "\xff\xfea\x00:\x00", "not UTF-8"},
@@ -110,7 +111,7 @@ func BenchmarkRefusal(b *testing.B) {
 		"dashes":  strings.Repeat("- ", 200_000),
 		"aliases": "a: &a x\nb: [" + strings.Repeat("*a, ", maxAliases+1) + "]\n",
 		"large":   strings.Repeat("x", 2*maxFileBytes),
-		"wide":    "a: [" + strings.Repeat("x, ", 300_000) + "]\n",
+		"wide":    "a: [" + strings.Repeat("x, ", maxParts-2) + "]\n",
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
@@ -364,6 +365,28 @@ func TestLibrary(t *testing.T) {
 	_, err = load(t, Options{}, "library:pod-kil")
 	if problems := problemsOf(t, err); len(problems) != 1 || problems[0].Hint != "pod-kill" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestReadme: the file that the README shows is valid, and its track record names every shipped twin.
+func TestReadme(t *testing.T) {
+	readme := readFile(t, "README.md")
+	_, rest, _ := strings.Cut(readme, "```yaml\n")
+	shown, _, _ := strings.Cut(rest, "```")
+	if _, err := loadText(t, shown); err != nil {
+		t.Error(err)
+	}
+	shipped, err := load(t, Options{}, "library:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scenario := range shipped {
+		for _, twin := range scenario.Spec.Twins {
+			line := fmt.Sprintf("| `%s` | `%s` | `%s`", scenario.Metadata.Name, twin.Name, twin.Misses)
+			if !strings.Contains(readme, line) {
+				t.Errorf("the track record lacks %s", line)
+			}
+		}
 	}
 }
 

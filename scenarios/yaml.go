@@ -23,6 +23,8 @@ const (
 	maxFileBytes = 1 << 20
 	maxDepth     = 100
 	maxAliases   = 1000
+	// maxParts is how many lines and commas a file may have: the parser needs a second for half a million.
+	maxParts = 50_000
 	// maxExpanded is how many nodes all aliases together may stand for.
 	maxExpanded = 100_000
 )
@@ -32,6 +34,9 @@ const (
 func (d *document) parse(data []byte) []Problem {
 	if len(data) > maxFileBytes {
 		return []Problem{d.problem(1, 1, "the file is larger than %d MiB", maxFileBytes>>20)}
+	}
+	if bytes.Count(data, []byte("\n"))+bytes.Count(data, []byte(",")) > maxParts {
+		return []Problem{d.problem(1, 1, "the file has more than %d lines and commas", maxParts)}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	d.lines = splitLines(strings.ToValidUTF8(string(data), "\uFFFD"))
