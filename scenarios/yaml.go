@@ -24,7 +24,7 @@ const (
 	maxDepth     = 100
 	maxAliases   = 1000
 	// maxParts is how many lines and commas a file may have: the parser needs a second for half a million.
-	maxParts = 50_000
+	maxParts = 20_000
 	// maxExpanded is how many nodes all aliases together may stand for.
 	maxExpanded = 100_000
 )
