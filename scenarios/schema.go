@@ -38,7 +38,7 @@ const (
 // Schema is the JSON Schema (draft-07) of a scenario file, made from the Go types it is decoded into and from those of
 // the registered steps and probes. The loader validates with this very schema. It describes one file before merging:
 // what a file may leave to the files that it uses (its steps, say) is not required here.
-func Schema(types Types) ([]byte, error) {
+func Schema(types Types) (json.RawMessage, error) {
 	g := &generator{types: types, known: map[reflect.Type]*jsonschema.Schema{}}
 	root, err := g.root()
 	if err != nil {
