@@ -47,7 +47,7 @@ func (c *Chain) open() bool { return len(c.Phases) > 0 && c.Phases[len(c.Phases)
 // whose endpoints count ("" or none: all that the victims stood behind). Within a name the chain restored last comes
 // last.
 //
-// Rules. A chain starts when the step was effective; without proof of that there is none. Each edge lies in its fact's
+// Rules. A chain starts when the step was effective, and by the time its effect was detected; without proof there is none. Each edge lies in its fact's
 // [NotBefore, At], and no earlier than the edge before it: what had happened already takes no time. So no phase is
 // negative. A victim that was never deleted is followed itself (restarted in place, or back again): it has no evict,
 // replace or schedule. A victim that was is followed by its replacement: new pods of the same workload, known by UID,
@@ -128,8 +128,16 @@ func (b *builder) waiting(name string) {
 		Lo: max(0, b.end-b.last.Hi), Hi: end.Hi - b.last.Lo})
 }
 
+// began narrows the chain's start for one victim: what was detected had bitten by then, however late its proof came.
+func (v *life) began(start Interval) Interval {
+	if v.detected != nil && v.detected.Hi < start.Hi {
+		start.Hi = max(start.Lo, v.detected.Hi)
+	}
+	return start
+}
+
 func (c *chronicle) traffic(v *life, start Interval, served served) Chain {
-	b := builder{chain: Chain{Name: Traffic, Subject: v.ref}, last: start, end: c.tl.End}
+	b := builder{chain: Chain{Name: Traffic, Subject: v.ref}, last: v.began(start), end: c.tl.End}
 	b.to("detect", v.detected)
 	b.to("withdraw", v.withdrawn)
 	b.to("serve", served.edge)
@@ -146,7 +154,7 @@ func (c *chronicle) traffic(v *life, start Interval, served served) Chain {
 }
 
 func (c *chronicle) redundancy(v *life, start Interval) Chain {
-	b := builder{chain: Chain{Name: Redundancy, Subject: v.ref}, last: start, end: c.tl.End}
+	b := builder{chain: Chain{Name: Redundancy, Subject: v.ref}, last: v.began(start), end: c.tl.End}
 	b.to("detect", v.detected)
 	if v.detected == nil {
 		b.waiting("detect")

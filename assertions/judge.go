@@ -113,14 +113,18 @@ func (r Result) within(lo, hi time.Duration, what string) Result {
 // Rules. The condition has to have dipped to come back: what holds from the beginning on proves nothing until Within
 // is over, for the dip may be still to come (a node is shown Ready for 40 s after its death). The time counts to the
 // end of the first spell that began within Within. No dip: met, with [0, longest stretch without a sample] as the
-// value, once all of Within was watched; a blind gap in it widens the value up to the gap's end. A run that ends
-// before recovery is censored: missed where the condition was seen false after Within, else unknown.
+// value, once all of Within was watched, or the fault has nothing left to act on (see calm); a blind gap in it widens
+// the value up to the gap's end. A run that ends before recovery is censored: missed where the condition was seen false
+// after Within, else unknown.
 func (j *judge) reach(r Result) Result {
 	r.Limit = j.o.Within.Seconds()
 	q := &query{tl: j.tl, step: j.step, from: j.since.Lo, window: j.since.Lo, hold: j.o.Hold}
 	dips := j.after(dipsOf(q, j.o.Reach))
 	known := j.complete(j.o.Reach)
 	deadline := j.since.Hi + j.o.Within
+	if calm, ok := j.calm(); ok {
+		deadline = min(deadline, calm)
+	}
 	var maybe *spell
 	spells := join(dips, j.o.Hold, known)
 	for i := range spells {
@@ -138,6 +142,34 @@ func (j *judge) reach(r Result) Result {
 		}
 	}
 	return j.noDip(r, maybe, deadline, known)
+}
+
+// calm is the moment from which a step can bring no dip any more; false where there is none yet.
+//
+// Rule. A fault that strikes pods and nothing else acts through them alone. Once each of its victims is replaced, or ready
+// again in place, and the new one is published, all that it took away is there again; a condition that then holds for Hold
+// was not made to dip by it. A fault on nodes, links or objects may show itself later, so it has no such moment.
+func (j *judge) calm() (time.Duration, bool) {
+	s := j.step
+	if s.Done == nil || s.Effective == nil || len(s.Targets) == 0 || len(s.Victims) == 0 {
+		return 0, false
+	}
+	for i := range s.Targets {
+		if s.Targets[i].Kind != "Pod" {
+			return 0, false
+		}
+	}
+	restored, until := 0, s.Effective.Hi
+	for _, c := range Chains(*j.tl, s.Name, "") {
+		if c.Name != Redundancy {
+			continue
+		}
+		if c.open() {
+			return 0, false
+		}
+		restored, until = restored+1, max(until, c.end().Hi)
+	}
+	return until + j.o.Hold, restored == len(s.Victims)
 }
 
 // recovery judges a spell that was seen; maybe is an unseen one before it, which may have been the outage.

@@ -368,17 +368,21 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 }
 
 // settled tells whether watching on can add nothing: every verdict stands, and no recovery is still worth waiting for.
+// Objectives that only bound what happens meanwhile (keeps, lost requests) are watched until the others are settled, or
+// until the last deadline where there are no others.
 func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective) bool {
 	var last time.Duration
 	for _, s := range tl.Steps {
 		last = max(last, s.At)
 	}
+	if tl.End > last+time.Duration(p.plan.LongestSeconds*float64(time.Second)) {
+		return true // every deadline is over: what is not settled by now stays so
+	}
+	ends := false
 	for _, o := range objectives {
+		ends = ends || o.Reach != nil || o.Phase != ""
 		result := assertions.Judge(tl, o)
 		if !result.Settled {
-			if tl.End > last+time.Duration(p.plan.LongestSeconds*float64(time.Second)) {
-				continue // every deadline is over: what is not settled by now stays so
-			}
 			return false
 		}
 		late := result.Verdict == assertions.Missed && result.Censored && o.Reach != nil
@@ -386,7 +390,7 @@ func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective
 			return false
 		}
 	}
-	return true
+	return ends
 }
 
 // perform waits for a step's time, binds its target, breaks it, proves the effect, and takes it back where it has a `for:`.

@@ -125,8 +125,9 @@ func (p *play) awaitCondition(ctx context.Context, s *stepRun) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.planned.within, errWhenUnmet)
 		defer cancel()
 	}
+	asked := p.now()
 	return p.watch(ctx, func(tl assertions.Timeline) bool {
-		return assertions.Evaluate(tl, condition, nil, tl.End) == assertions.True
+		return assertions.EvaluateFrom(tl, condition, nil, asked, tl.End) == assertions.True
 	})
 }
 

@@ -67,10 +67,19 @@ func Main(ctx context.Context, config Config, args []string) int {
 				return signalCode(first)
 			}
 			first = name
-			fmt.Fprintf(config.Stderr, "rebound: %s: healing and cleaning up (once more to leave at once)\n", name)
 			cancel(runner.Interruption(name))
 		}
 	}
+}
+
+// announce says, once a signal ends ctx, that a command takes its time to heal and clean up. stop ends the wait for it.
+func (c *Config) announce(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		var signal runner.Interruption
+		if errors.As(context.Cause(ctx), &signal) {
+			fmt.Fprintf(c.Stderr, "rebound: %s: healing and cleaning up (once more to leave at once)\n", string(signal))
+		}
+	})
 }
 
 // conclude turns a command's error into the exit code, and tells it where nobody has yet.

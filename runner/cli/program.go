@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,16 +20,29 @@ func newDemo(config *Config) *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Serve the demo workload (runs inside the cluster)",
-		Long:  demo.Help(),
+		Long:  "Serves the demo workload over HTTP. Its switches are environment variables:\n\n" + demoVariables(),
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := demo.FromEnvironment(os.Environ())
+			options, err := demo.Environment(os.Getenv)
 			if err != nil {
 				return err
 			}
-			return demo.Run(cmd.Context(), options, config.Stdout)
+			err = demo.Run(cmd.Context(), options, config.Stdout)
+			var crash *demo.CrashError
+			if errors.As(err, &crash) {
+				return exit(crash.Code, err)
+			}
+			return err
 		},
 	}
+}
+
+func demoVariables() string {
+	var b strings.Builder
+	for _, v := range demo.Variables() {
+		fmt.Fprintf(&b, "  %-28s %s\n", v.Name, v.Doc)
+	}
+	return b.String()
 }
 
 func newProber(config *Config) *cobra.Command {

@@ -1,0 +1,63 @@
+package assertions
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCalm: without a dip, a fault on pods is watched until its victims are replaced and Hold is over; every other fault
+// for the whole of Within.
+func TestCalm(t *testing.T) {
+	t.Parallel()
+	onPods := func(victims ...Ref) Step {
+		st := fault(victims...)
+		st.Targets = victims
+		return st
+	}
+	onNode := func() Step {
+		st := fault(victim("a"))
+		st.Targets = []Ref{{Kind: "Node", Name: "n-a"}}
+		return st
+	}
+	scene := []Fact{pod(s, "a"), pod(s, "b"), endpoint(2*s, "a", true), endpoint(2*s, "b", true)}
+	replaced := []Fact{pod(11*s, "a", gone), endpoint(11*s, "a", false), pod(13*s, "c"), endpoint(14*s, "c", true)}
+	for _, tc := range []struct {
+		name    string
+		step    Step
+		facts   []Fact
+		end     time.Duration
+		settled bool
+	}{
+		{"restored, and held since", onPods(victim("a")), replaced, 18 * s, true},
+		{"restored, but not for as long as hold", onPods(victim("a")), replaced, 16 * s, false},
+		{"not published yet", onPods(victim("a")), replaced[:3], 25 * s, false},
+		{"one of two restored", onPods(victim("a"), victim("b")), replaced, 25 * s, false},
+		{"a node's pods restored", onNode(), replaced, 18 * s, false},
+		{"all of within was watched", onNode(), replaced, 41 * s, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			tl := Timeline{End: tc.end, Steps: []Step{tc.step}, Facts: append(append([]Fact{}, scene...), tc.facts...),
+				Streams: []Stream{answers(100*ms, pad(int(tc.end/(100*ms))))}}
+			r := Judge(tl, Objective{Since: Since{"cut", EdgeAt}, Reach: &Condition{Probe: "front", OK: ptr(true)}, Hold: 3 * s,
+				Within: 30 * s})
+			if r.Settled != tc.settled || (r.Verdict == Met) != tc.settled {
+				t.Errorf("%s, settled %v (%s); want settled %v", r.Verdict, r.Settled, r.Reason, tc.settled)
+			}
+		})
+	}
+}
+
+// TestChainStartsByDetection: an effect whose proof comes late began by the time it was detected.
+func TestChainStartsByDetection(t *testing.T) {
+	t.Parallel()
+	st := fault(victim("a"))
+	st.Effective = &Interval{10 * s, 14 * s}
+	tl := Timeline{End: 30 * s, Steps: []Step{st}, Streams: []Stream{answers(100*ms, pad(301))}, Facts: []Fact{pod(s, "a"),
+		endpoint(2*s, "a", true), pod(11*s, "a", gone), endpoint(11*s, "a", false), pod(12*s, "c"), endpoint(13*s, "c", true)}}
+	got := picture(Chains(tl, "cut", ""))
+	if want := "redundancy a: detect 0-1, evict 0-0.1, replace 0.9-1.1, schedule 0-0.1, start 0-0.1, ready 0-0.1, publish 0.9-1.1"; !strings.Contains(got, want) {
+		t.Errorf("chains\n%s\nwant\n%s", got, want)
+	}
+}
