@@ -89,7 +89,8 @@ type NodeGroup struct {
 type Provider interface {
 	// Create makes a cluster and returns once it is usable by our own readiness. When ctx ends it leaves nothing behind.
 	Create(ctx context.Context, spec Spec) (*Cluster, error)
-	// Get returns the named cluster, or ErrNotFound.
+	// Get returns the named cluster, or ErrNotFound. With ErrUnreachable it returns what is known of the cluster as well:
+	// its nodes may be entered from below, to repair it.
 	Get(ctx context.Context, name string) (*Cluster, error)
 	// Delete removes it and its files; deleting what is not there is ErrNotFound.
 	Delete(ctx context.Context, name string) error
@@ -114,7 +115,7 @@ type Cluster struct {
 	// State is the folder where the cluster's own files lie: kubeconfig, spec.json, fingerprint.json.
 	State string
 	// Problem is nil where the cluster can be used. List sets it for one that is known but dead (ErrUnreachable), so that
-	// it can be shown and deleted; Get and Create never return such a cluster.
+	// it can be shown, repaired and deleted; Get returns the same as its error.
 	Problem error
 }
 

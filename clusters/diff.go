@@ -31,7 +31,11 @@ func (f Fingerprint) Diff(now Fingerprint) []string {
 	for _, name := range union(f.Machines, now.Machines) {
 		d.machine("node "+name, f.Machines[name], now.Machines[name])
 	}
-	d.list("API group", "that does not answer", f.Silent, now.Silent)
+	for _, group := range now.Silent { // one that answers by now only came up late
+		if !slices.Contains(f.Silent, group) {
+			d.add("API group %s does not answer", group)
+		}
+	}
 	return d.lines
 }
 

@@ -131,9 +131,13 @@ func TestFingerprintOutlivesADeadAPIGroup(t *testing.T) {
 	before := take(t, f)
 	f.failed = &discovery.ErrGroupDiscoveryFailed{Groups: map[schema.GroupVersion]error{
 		{Group: "metrics.k8s.io", Version: "v1beta1"}: errors.New("503")}}
-	diff := before.Diff(take(t, f))
-	if want := []string{"API group: that does not answer metrics.k8s.io/v1beta1 is new"}; !slices.Equal(diff, want) {
+	after := take(t, f)
+	if diff, want := before.Diff(after), "API group metrics.k8s.io/v1beta1 does not answer"; !slices.Equal(diff,
+		[]string{want}) {
 		t.Errorf("Diff = %q, want %q", diff, want)
+	}
+	if diff := after.Diff(before); len(diff) > 0 {
+		t.Errorf("a group that came up: %q", diff)
 	}
 	f.failed = errors.New("refused")
 	if _, err := f.fingerprint(t.Context()); !errors.Is(err, f.failed) {

@@ -321,8 +321,12 @@ func (c *creation) makeImage(ctx context.Context, image string) error {
 // runKind has kind make the cluster. kind cannot be cancelled: when ctx ends, its containers are taken from under it,
 // so that it fails within a moment.
 func (c *creation) runKind(ctx context.Context, cfg *v1alpha4.Cluster) error {
-	c.creating.Lock()
-	defer c.creating.Unlock()
+	select {
+	case c.creating <- struct{}{}:
+		defer func() { <-c.creating }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	if err := os.Setenv(envNetwork, kindName(c.spec.Name)); err != nil {
 		return fmt.Errorf("name kind's network: %w", err)
 	}

@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,8 +40,8 @@ type Provider struct {
 	ready    time.Duration
 	kind     kindCreator
 
-	// creating guards the environment variable that names kind's network: see the package comment.
-	creating sync.Mutex
+	// creating is held while kind reads the name of its network from the environment: see the package comment.
+	creating chan struct{}
 }
 
 var (
@@ -71,7 +70,8 @@ const defaultReadyLimit = 3 * time.Minute
 
 // New returns a provider; it touches nothing yet. An error means that there is no place for the state folder.
 func New(options ...Option) (*Provider, error) {
-	p := &Provider{engine: engine{run: runDocker}, host: here(), ready: defaultReadyLimit, kind: createWithKind}
+	p := &Provider{engine: engine{run: runDocker}, host: here(), ready: defaultReadyLimit, kind: createWithKind,
+		creating: make(chan struct{}, 1)}
 	for _, option := range options {
 		option(p)
 	}
@@ -109,17 +109,14 @@ func marks(name string) []string {
 	return []string{clusters.LabelManaged + "=" + labelTrue, clusters.LabelCluster + "=" + name}
 }
 
-// Get returns the named cluster: ErrNotFound where Rebound made none of that name, ErrUnreachable, with the next step,
-// where its nodes or its API server do not answer.
+// Get returns the named cluster: ErrNotFound where Rebound made none of that name. Where its nodes or its API server do
+// not answer, the error is ErrUnreachable, with the next step, and the cluster is returned beside it.
 func (p *Provider) Get(ctx context.Context, name string) (*clusters.Cluster, error) {
 	cluster, err := p.find(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if cluster.Problem != nil {
-		return nil, cluster.Problem
-	}
-	return cluster, nil
+	return cluster, cluster.Problem
 }
 
 // List returns every cluster that Rebound made here, by name; Problem is set on those that are dead or unfinished.
@@ -209,8 +206,8 @@ func version(ctx context.Context, cluster *clusters.Cluster) (string, error) {
 }
 
 func dead(name, reason string) error {
-	return fmt.Errorf("cluster %q: %w: %s: `rebound cluster delete %s` removes it",
-		name, clusters.ErrUnreachable, reason, name)
+	return fmt.Errorf("cluster %q: %w: %s: `rebound repair --cluster %s` heals what a run has left, `rebound cluster "+
+		"delete %s` removes it", name, clusters.ErrUnreachable, reason, name, name)
 }
 
 // nodesProblem says which of the cluster's containers are not there or not running.

@@ -252,9 +252,9 @@ func TestGetListDelete(t *testing.T) {
 	if _, err := p.Get(t.Context(), "none"); !errors.Is(err, clusters.ErrNotFound) {
 		t.Errorf("Get(none) = %v", err)
 	}
-	if _, err := p.Get(t.Context(), "b"); !errors.Is(err, clusters.ErrUnreachable) || !strings.Contains(err.Error(),
-		"exited") {
-		t.Errorf("Get(b) = %v", err)
+	dead, err := p.Get(t.Context(), "b")
+	if !errors.Is(err, clusters.ErrUnreachable) || !strings.Contains(err.Error(), "exited") || len(dead.Nodes) != 1 {
+		t.Errorf("Get(b) = %+v, %v", dead, err)
 	}
 	list, err := p.List(t.Context())
 	if err != nil || len(list) != 2 || list[0].Name != "a" || list[1].Name != "b" {
@@ -326,5 +326,37 @@ func TestNodeImage(t *testing.T) {
 				t.Errorf("nodeImage = %q, %v, want %q", got, err, c.want)
 			}
 		})
+	}
+}
+
+// One Provider makes its clusters one after the other, and a cancelled one does not wait for its turn.
+func TestCreateWaitsItsTurn(t *testing.T) {
+	var f *fakeEngine
+	var p *Provider
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	p, f = newFake(t, func(log.Logger, *v1alpha4.Cluster, string) error {
+		entered <- struct{}{}
+		<-proceed
+		return errors.New("enough")
+	})
+	first := make(chan error, 1)
+	go func() {
+		_, err := p.Create(t.Context(), spec)
+		first <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	second := spec
+	second.Name = "b"
+	if _, err := p.Create(ctx, second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("second Create = %v", err)
+	}
+	close(proceed)
+	if err := <-first; err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("first Create = %v", err)
+	}
+	if left := f.left(); left != "" {
+		t.Errorf("left: %s", left)
 	}
 }

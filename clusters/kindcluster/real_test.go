@@ -98,6 +98,7 @@ func TestRealCluster(t *testing.T) {
 	t.Logf("created in %.1f s, %s", time.Since(started).Seconds(), made.KubernetesVersion)
 	t.Run("list and get", func(t *testing.T) { checkListAndGet(t, p, made) })
 	t.Run("labels", func(t *testing.T) { checkLabels(t, made) })
+	t.Run("timers", func(t *testing.T) { checkTimers(t, made) })
 	t.Run("exec and stream", func(t *testing.T) { checkExec(t, made) })
 	t.Run("images", func(t *testing.T) { checkImages(t, made) })
 	t.Run("reset", func(t *testing.T) { checkReset(t, made) })
@@ -159,6 +160,52 @@ func checkLabels(t *testing.T, made *clusters.Cluster) {
 	}
 	if len(want) > 0 {
 		t.Errorf("nodes that are not there: %v", want)
+	}
+}
+
+// checkTimers asks the cluster itself what it runs with: what a run prints must be true.
+func checkTimers(t *testing.T, made *clusters.Cluster) {
+	api, profile := client(t, made), made.Profile
+	lease, err := api.CoordinationV1().Leases("kube-node-lease").Get(t.Context(), workerName(made.Name, 1),
+		metav1.GetOptions{})
+	check(t, err)
+	if got, want := *lease.Spec.LeaseDurationSeconds, int32(profile.NodeLeaseDuration.Seconds()); got != want {
+		t.Errorf("node lease of %d s, want %d", got, want)
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "dry"},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}}}
+	pod, err = api.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{"All"}})
+	check(t, err)
+	seconds := map[string]int64{}
+	for _, toleration := range pod.Spec.Tolerations {
+		seconds[toleration.Key] = *toleration.TolerationSeconds
+	}
+	if seconds[corev1.TaintNodeNotReady] != int64(profile.NotReadyToleration.Seconds()) ||
+		seconds[corev1.TaintNodeUnreachable] != int64(profile.UnreachableToleration.Seconds()) {
+		t.Errorf("tolerations of a new pod: %v", seconds)
+	}
+	node, err := made.Node(kindName(made.Name) + "-control-plane")
+	check(t, err)
+	for _, c := range []struct{ component, want string }{
+		{"kube-controller-manager", "--node-monitor-grace-period=" + profile.NodeMonitorGracePeriod.String()},
+		{"kube-controller-manager", "--node-eviction-rate=1"},
+		{"kube-controller-manager", "--leader-elect-lease-duration=" + profile.LeaseDuration.String()},
+		{"kube-scheduler", "--leader-elect-renew-deadline=" + profile.RenewDeadline.String()},
+	} {
+		_, err := node.Exec(t.Context(), "grep", "--fixed-strings", "--", c.want,
+			"/etc/kubernetes/manifests/"+c.component+".yaml")
+		if err != nil {
+			t.Errorf("%s runs without %s: %v", c.component, c.want, err)
+		}
+	}
+	config, err := api.CoreV1().RESTClient().Get().
+		AbsPath("/api/v1/nodes", workerName(made.Name, 1), "proxy/configz").DoRaw(t.Context())
+	check(t, err)
+	for _, want := range []string{`"nodeStatusUpdateFrequency":"2s"`, `"syncFrequency":"10s"`,
+		`"fileCheckFrequency":"5s"`} {
+		if !strings.Contains(string(config), want) {
+			t.Errorf("kubelet runs without %s: %s", want, config)
+		}
 	}
 }
 
