@@ -25,3 +25,13 @@ func cpuTicks(t *testing.T) int {
 	}
 	return total
 }
+
+// loadAverage is how many processes wanted to run, over the last minute.
+func loadAverage(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(b))[0]
+}

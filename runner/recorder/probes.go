@@ -166,8 +166,9 @@ func (r *Recorder) proberPod(run *probeRun) (*corev1.Pod, error) {
 			Containers: []corev1.Container{{
 				Name: "prober", Image: r.opts.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 				Command: []string{"/rebound", "prober", "--config", string(config), "--out", run.file},
+				// The share of the processor that is asked for keeps the ticks on time while the node is busy.
 				Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-					corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
+					corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
 				}},
 				SecurityContext: &corev1.SecurityContext{
 					RunAsUser: &root, AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,

@@ -101,9 +101,13 @@ func TestEndpointsAreJoined(t *testing.T) {
 		do   func() []assertions.Fact
 		want []assertions.Fact
 	}{
-		{func() []assertions.Fact { return s.see(slice("one", endpoint("a", ptr(true), nil), endpoint("b", nil, nil)), false) },
+		{func() []assertions.Fact {
+			return s.see(slice("one", endpoint("a", ptr(true), nil), endpoint("b", nil, nil)), false)
+		},
 			[]assertions.Fact{state("a", true, true, false), state("b", true, true, false)}},
-		{func() []assertions.Fact { return s.see(slice("one", endpoint("b", nil, nil), endpoint("a", ptr(true), nil)), false) }, nil},
+		{func() []assertions.Fact {
+			return s.see(slice("one", endpoint("b", nil, nil), endpoint("a", ptr(true), nil)), false)
+		}, nil},
 		{func() []assertions.Fact { return s.see(slice("two", endpoint("a", ptr(true), nil)), false) }, nil},
 		{func() []assertions.Fact { return s.see(slice("one", endpoint("b", ptr(false), ptr(true))), false) },
 			[]assertions.Fact{state("b", false, true, false)}},
