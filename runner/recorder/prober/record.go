@@ -131,7 +131,8 @@ func (l *Lines) Feed(b []byte, each func(line []byte)) int {
 func (l *Lines) Reset() { l.rest = l.rest[:0] }
 
 // ReadStream reads a whole file of samples, in order of their start, as offsets from zero; zero 0 means the first
-// header's own start. A torn last line is left out; any other line that is no record is ErrFormat.
+// header's own start. A torn line is left out at the end of the file and before a header, where a prober was killed; any
+// other line that is no record is ErrFormat.
 func ReadStream(r io.Reader, zero int64) (assertions.Stream, error) {
 	all, err := io.ReadAll(r)
 	if err != nil {
@@ -140,6 +141,7 @@ func ReadStream(r io.Reader, zero int64) (assertions.Stream, error) {
 	var (
 		lines  Lines
 		stream assertions.Stream
+		torn   []error // since the last good record
 		errs   []error
 	)
 	lines.Feed(all, func(line []byte) {
@@ -149,8 +151,9 @@ func ReadStream(r io.Reader, zero int64) (assertions.Stream, error) {
 		rec, err := Decode(line)
 		switch {
 		case err != nil:
-			errs = append(errs, err)
+			torn = append(torn, err)
 		case rec.Header != nil:
+			errs, torn = append(errs, torn[min(1, len(torn)):]...), nil
 			if zero == 0 {
 				zero = rec.Header.Start
 			}
@@ -158,8 +161,10 @@ func ReadStream(r io.Reader, zero int64) (assertions.Stream, error) {
 			stream.Interval, stream.Timeout = rec.Header.Interval, rec.Header.Timeout
 		default:
 			stream.Samples = append(stream.Samples, rec.Point.Sample(zero))
+			errs, torn = append(errs, torn...), nil
 		}
 	})
+	errs = append(errs, torn...)
 	slices.SortStableFunc(stream.Samples, Compare)
 	return stream, errors.Join(errs...)
 }

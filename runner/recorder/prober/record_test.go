@@ -74,6 +74,14 @@ func TestReadStream(t *testing.T) {
 	if _, err := ReadStream(strings.NewReader("{\"format\":\"rebound-samples/9\"}\n"), 0); !errors.Is(err, ErrFormat) {
 		t.Errorf("a format from the future: %v", err)
 	}
+	restarted := append(append([]byte{}, all[:lastLine]...), []byte("{\"due\":10\n")...)
+	restarted = append(restarted, all...)
+	if got, err := ReadStream(bytes.NewReader(restarted), 0); err != nil || len(got.Samples) != 3 {
+		t.Errorf("after a restart: %+v, %v", got, err)
+	}
+	if _, err := ReadStream(strings.NewReader("{\"due\":10\n"+string(all[lastLine:])), 0); !errors.Is(err, ErrFormat) {
+		t.Errorf("a torn line before a sample: %v", err)
+	}
 	if got, err := ReadStream(bytes.NewReader(all), 400); err != nil || got.Samples[0].Start != 600*time.Nanosecond {
 		t.Errorf("with a zero of its own: %+v, %v", got, err)
 	}
