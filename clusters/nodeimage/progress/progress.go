@@ -85,7 +85,7 @@ func (r *Reporter) Run(ctx context.Context, index int, step func(context.Context
 		r.Say("step %d/%d %s failed after %s", index+1, len(r.titles), title, round(took))
 		return err
 	}
-	r.Say("step %d/%d %s done in %s %s", index+1, len(r.titles), title, round(took), status.get())
+	r.Say("step %d/%d %s done in %s", index+1, len(r.titles), title, round(took))
 	return nil
 }
 

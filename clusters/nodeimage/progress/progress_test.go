@@ -29,7 +29,7 @@ func TestRunTellsWhereTheJobStands(t *testing.T) {
 		want := `job: step 1/2 dig (0s so far; then: fill)
 job: step 1/2 dig: 15s 1 of 3
 job: step 1/2 dig: 30s 1 of 3
-job: step 1/2 dig done in 31s 1 of 3
+job: step 1/2 dig done in 31s
 job: step 2/2 fill (31s so far; then: nothing, it is the last)
 job: step 2/2 fill failed after 0s
 `

@@ -34,8 +34,8 @@ func (b *build) space(ctx context.Context) error {
 		return err
 	}
 	return enough([]place{
-		{"finished steps", b.options.Cache, 3 * gibibyte},
-		{"Go's build cache", dirs[0], 3 * gibibyte},
+		{"finished steps", b.options.Cache, 2 * gibibyte},
+		{"Go's build cache", dirs[0], 5 * gibibyte},
 		{"Go's module cache", dirs[1], 2 * gibibyte},
 		{"the engine's images", strings.TrimSpace(root), 2 * gibibyte},
 	}, free)
