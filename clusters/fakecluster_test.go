@@ -88,7 +88,9 @@ func newFakeCluster(t *testing.T, documents string, machines ...Node) *fakeClust
 		t.Fatal(err)
 	}
 	metadata := metadatafake.NewSimpleMetadataClient(scheme, heads...)
-	metadata.PrependReactor("delete", "*", f.alsoDelete)
+	metadata.PrependReactor("delete", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		return f.alsoDelete(t.Context(), action)
+	})
 	f.source = source{discovery: f, dynamic: f.objects, metadata: metadata, api: fake.NewClientset(nodes...),
 		nodes: machines}
 	return f
@@ -102,10 +104,13 @@ func head(item *unstructured.Unstructured) runtime.Object {
 }
 
 // alsoDelete carries a deletion over to the other fake; a namespace takes its objects along.
-func (f *fakeCluster) alsoDelete(action clienttesting.Action) (bool, runtime.Object, error) {
+func (f *fakeCluster) alsoDelete(ctx context.Context, action clienttesting.Action) (bool, runtime.Object, error) {
 	gone := action.(clienttesting.DeleteAction)
 	if err := f.objects.Tracker().Delete(gone.GetResource(), gone.GetNamespace(), gone.GetName()); err != nil {
 		return true, nil, err
+	}
+	if gone.GetResource().Resource == "nodes" {
+		return true, nil, f.api.CoreV1().Nodes().Delete(ctx, gone.GetName(), metav1.DeleteOptions{})
 	}
 	if gone.GetResource() != namespaceResource {
 		return false, nil, nil

@@ -77,6 +77,20 @@ func TestCreateSweepsLateContainers(t *testing.T) {
 	}
 }
 
+// The engine may have looked the image up just before it was removed, and come up with the container just after.
+func TestDeleteLooksTwice(t *testing.T) {
+	p, f := newFake(t, unused)
+	finished(t, p, f, "a")
+	f.late = &thing{name: "late", state: "created",
+		labels: map[string]string{clusters.LabelManaged: labelTrue, clusters.LabelCluster: "a"}}
+	if err := p.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if left := f.left(); left != "" || f.late != nil {
+		t.Errorf("left: %s", left)
+	}
+}
+
 func TestCreateIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var f *fakeEngine
