@@ -354,7 +354,8 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 		close(finished)
 	}()
 	return p.watch(ctx, func(tl assertions.Timeline) bool {
-		if abort != nil && assertions.Evaluate(tl, *abort, nil, tl.End) == assertions.True {
+		// The condition is a limit that has to hold; what is not known breaks off nothing.
+		if abort != nil && assertions.Evaluate(tl, *abort, nil, tl.End) == assertions.False {
 			cancel(errAborted)
 			return false
 		}

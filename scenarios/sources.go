@@ -99,7 +99,7 @@ func (s *session) expandLibrary(name string) []source {
 	}
 	if len(found) == 0 {
 		s.report(Problem{
-			File: LibraryPrefix + name, Message: "there is no such shipped scenario", Hint: closestFile(name, files),
+			File: LibraryPrefix + name, Message: "there is no such shipped scenario (rebound list names them)", Hint: closestFile(name, files),
 		})
 	}
 	return found

@@ -22,9 +22,9 @@ import (
 type KillPod struct {
 	// Grace is how long a pod's processes may take to end, in whole seconds. 0s takes the object away at once, and the
 	// kubelet then ends the containers as fast as it can.
-	Grace values.Duration `json:"grace,omitempty"`
+	Grace values.Duration `json:"grace,omitempty" jsonschema:"how long the processes may take to end, in whole seconds; 0s kills at once"`
 	// Bare allows pods without a controller: nothing brings those back, not even Rebound.
-	Bare bool `json:"bare,omitempty"`
+	Bare bool `json:"bare,omitempty" jsonschema:"also pods without a controller, which nothing brings back"`
 }
 
 func killPod() injectors.Fault {

@@ -118,7 +118,7 @@ func (h *heartbeat) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			h.store.sees(h)
+			h.store.sees(h, false)
 			good = start
 		case errors.As(err, &status) && status.Status().Code == 404:
 			// The object or its namespace was taken away; the server is well.

@@ -110,8 +110,8 @@ func (s *store) blind(observer any, source string, from time.Duration, reason st
 	s.notify()
 }
 
-// sees closes the observer's gap, if there is one.
-func (s *store) sees(observer any) {
+// sees closes the observer's gap, if there is one; complete says that everything that happened in it has come in.
+func (s *store) sees(observer any, complete bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	gap, ok := s.open[observer]
@@ -119,7 +119,7 @@ func (s *store) sees(observer any) {
 		return
 	}
 	delete(s.open, observer)
-	gap.To = s.clock.Now()
+	gap.To, gap.Complete = s.clock.Now(), complete
 	s.gaps = append(s.gaps, gap)
 	s.notify()
 }

@@ -159,11 +159,15 @@ func (w *watcher) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-caughtUp.C:
 			behind = false
-			w.store.sees(w)
+			w.store.sees(w, true)
 		case event, ok := <-stream.ResultChan():
 			if !ok {
 				w.alive = conn.last(w.alive)
 				return nil
+			}
+			if event.Type == watch.Error { // made by the client itself where the connection is lost
+				w.alive = conn.last(w.alive)
+				return apierrors.FromObject(event.Object)
 			}
 			w.alive = w.store.clock.Now()
 			if err := w.take(event); err != nil {
@@ -215,7 +219,7 @@ func (w *watcher) list(ctx context.Context) error {
 	w.version = accessor.GetResourceVersion()
 	w.comparable = w.beats.comparable(ctx, before, w.version)
 	w.alive = w.store.clock.Now()
-	w.store.sees(w)
+	w.store.sees(w, false)
 	w.once.Do(func() { close(w.synced) })
 	return nil
 }
@@ -231,9 +235,6 @@ func (w *watcher) hasSynced() bool {
 
 // take handles one event of the watch.
 func (w *watcher) take(event watch.Event) error {
-	if event.Type == watch.Error {
-		return apierrors.FromObject(event.Object)
-	}
 	m, err := meta.Accessor(event.Object)
 	if err != nil {
 		return fmt.Errorf("event %s: %w", event.Type, err)

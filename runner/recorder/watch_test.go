@@ -193,6 +193,9 @@ func TestResume(t *testing.T) {
 	})
 	for _, source := range []string{SourcePods, SourceAPI} {
 		g := gaps(tl, source)
+		if len(g) == 1 && g[0].Complete != (source == SourcePods) {
+			t.Errorf("gap of %s is complete: %v", source, g[0].Complete)
+		}
 		if len(g) != 1 || g[0].From > left+100*time.Millisecond || g[0].To < back || g[0].To > back+time.Second {
 			t.Errorf("gaps of %s: %+v, server was away in [%v, %v]", source, g, left, back)
 		}
@@ -221,6 +224,9 @@ func TestRelist(t *testing.T) {
 	tl := until(t, rec, "what the list tells", func(tl assertions.Timeline) bool {
 		return len(podFacts(tl)) == 6 && gaps(tl, SourcePods)[0].To < tl.End
 	})
+	if gaps(tl, SourcePods)[0].Complete {
+		t.Error("a gap that ended with a relist is called complete")
+	}
 	seen := map[string]bool{}
 	for _, fact := range podFacts(tl)[3:] {
 		seen[fact.Pod.UID+" "+strconv.FormatBool(fact.Pod.Ready)+" "+strconv.FormatBool(fact.Gone)] = true
