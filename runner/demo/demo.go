@@ -1,5 +1,5 @@
-// Package demo is the workload that Rebound ships: a small HTTP server that can be made to misbehave, by its environment
-// or while it runs, in the ways real programs do.
+// Package demo is the workload that Rebound ships: a small HTTP server that can be made to misbehave, by its
+// environment or while it runs, in the ways real programs do.
 //
 // It knows nothing of scenarios. Objects returns the Deployment, Service and ConfigMap that run it in a cluster.
 package demo
@@ -40,8 +40,8 @@ type server struct {
 	crash    chan int // exit codes
 }
 
-// Run serves until ctx ends (SIGTERM), then drains: it is unready at once, goes on serving for Options.Drain, and leaves
-// with nil. It prints its address to stdout. A crash is returned as *CrashError.
+// Run serves until ctx ends (SIGTERM), then drains: it is unready at once, goes on serving for Options.Drain, and
+// leaves with nil. It prints its address to stdout. A crash is returned as *CrashError.
 func Run(ctx context.Context, opts Options, stdout io.Writer) (err error) {
 	opts = opts.withDefaults()
 	s := &server{opts: opts, started: time.Now(), crash: make(chan int, 1)}

@@ -76,7 +76,8 @@ func Variables() []Variable {
 		{"REBOUND_DEMO_DRAIN", "how long to go on serving after SIGTERM (1s)",
 			length(func(o *Options) *time.Duration { return &o.Drain })},
 		{"REBOUND_DEMO_CONFIG", "path of a config file (YAML)", text(func(o *Options) *string { return &o.Config })},
-		{"REBOUND_DEMO_CONFIG_FAILURE", "what a bad config does: crash, unready, error or ignore (unready)", setConfigFailure},
+		{"REBOUND_DEMO_CONFIG_FAILURE", "what a bad config does: crash, unready, error or ignore (unready)",
+			setConfigFailure},
 		{"REBOUND_DEMO_DATA", "folder of the records", text(func(o *Options) *string { return &o.Data })},
 		{"REBOUND_DEMO_CRASH_AFTER", "crash so long after the start", func(o *Options, v string) error {
 			return setDuration(&o.Switches.Crash.After, v, func() { o.Switches.Crash.On = true })
@@ -91,7 +92,8 @@ func Variables() []Variable {
 			size(func(o *Options) *int64 { return &o.Switches.Leak.BytesPerSecond })},
 		{"REBOUND_DEMO_LEAK_MAX_BYTES", "leak no more than this (1 GiB)",
 			size(func(o *Options) *int64 { return &o.Switches.Leak.MaxBytes })},
-		{"REBOUND_DEMO_BURN_CORES", "burn as many cores (0)", number(func(o *Options) *float64 { return &o.Switches.BurnCores })},
+		{"REBOUND_DEMO_BURN_CORES", "burn as many cores (0)",
+			number(func(o *Options) *float64 { return &o.Switches.BurnCores })},
 		{"REBOUND_DEMO_DELAY", "answer so much later (0s)",
 			length(func(o *Options) *time.Duration { return &o.Switches.Delay })},
 		{"REBOUND_DEMO_ERROR_STATUS", "answer with this status (500 where only the share is set)",

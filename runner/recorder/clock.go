@@ -74,8 +74,8 @@ func (o Offset) window(from, to time.Duration) (time.Duration, time.Duration) {
 	return from - o.Hi - drift(from), to - o.Lo + drift(to)
 }
 
-// Compare finds out how a node's clock stands to ours: equal where the boot id is the same, else estimated by asking the
-// node for its clock a few times, each answer bounded by our own clock before and after.
+// Compare finds out how a node's clock stands to ours: equal where the boot id is the same, else estimated by asking
+// the node for its clock a few times, each answer bounded by our own clock before and after.
 func (c *Clock) Compare(ctx context.Context, node Node) (Offset, error) {
 	out, err := node.Exec(ctx, "cat", "/proc/sys/kernel/random/boot_id")
 	if err != nil {

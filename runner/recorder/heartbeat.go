@@ -99,8 +99,8 @@ func (h *heartbeat) write(ctx context.Context) error {
 	return nil
 }
 
-// run writes at each interval until ctx ends. From the last good write's start to the next good one's end the API server
-// took no write, as far as we know: a gap of SourceAPI.
+// run writes at each interval until ctx ends. From the last good write's start to the next good one's end the API
+// server took no write, as far as we know: a gap of SourceAPI.
 func (h *heartbeat) run(ctx context.Context) {
 	ticker := time.NewTicker(h.interval)
 	defer ticker.Stop()

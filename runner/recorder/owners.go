@@ -38,8 +38,8 @@ func (o *owners) learn(kind string, obj metav1.Object) {
 	o.top[obj.GetUID()] = top
 }
 
-// of returns the top owner of a pod. A ReplicaSet that has not been seen yet is resolved by its name, which for those of
-// a Deployment is the Deployment's and the pod's own template hash.
+// of returns the top owner of a pod. A ReplicaSet that has not been seen yet is resolved by its name, which for those
+// of a Deployment is the Deployment's and the pod's own template hash.
 func (o *owners) of(pod metav1.Object) owner {
 	ref := metav1.GetControllerOf(pod)
 	if ref == nil {

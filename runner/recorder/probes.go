@@ -195,7 +195,8 @@ func (r *Recorder) stopProbe(ctx context.Context, run *probeRun) error {
 		errs = append(errs, fmt.Errorf("read the last samples: %w", err))
 	}
 	grace := int64(proberGrace)
-	err := r.client.api.CoreV1().Pods(r.opts.Namespace).Delete(ctx, run.pod, metav1.DeleteOptions{GracePeriodSeconds: &grace})
+	soon := metav1.DeleteOptions{GracePeriodSeconds: &grace}
+	err := r.client.api.CoreV1().Pods(r.opts.Namespace).Delete(ctx, run.pod, soon)
 	if err != nil && !apierrors.IsNotFound(err) {
 		errs = append(errs, fmt.Errorf("remove prober pod: %w", err))
 	}

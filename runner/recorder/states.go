@@ -120,7 +120,8 @@ func slimNode(obj runtime.Object) (assertions.Fact, bool) {
 		return assertions.Fact{}, false
 	}
 	state := &assertions.NodeState{
-		UID: string(node.UID), Name: node.Name, Ready: string(corev1.ConditionUnknown), Unschedulable: node.Spec.Unschedulable,
+		UID: string(node.UID), Name: node.Name, Ready: string(corev1.ConditionUnknown),
+		Unschedulable: node.Spec.Unschedulable,
 	}
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {

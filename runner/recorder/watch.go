@@ -144,7 +144,8 @@ func (w *watcher) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var conn life
-	stream, err := w.lister.Watch(conn.follow(ctx), metav1.ListOptions{ResourceVersion: w.version, AllowWatchBookmarks: true})
+	from := metav1.ListOptions{ResourceVersion: w.version, AllowWatchBookmarks: true}
+	stream, err := w.lister.Watch(conn.follow(ctx), from)
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}

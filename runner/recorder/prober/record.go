@@ -131,8 +131,8 @@ func (l *Lines) Feed(b []byte, each func(line []byte)) int {
 func (l *Lines) Reset() { l.rest = l.rest[:0] }
 
 // ReadStream reads a whole file of samples, in order of their start, as offsets from zero; zero 0 means the first
-// header's own start. A torn line is left out at the end of the file and before a header, where a prober was killed; any
-// other line that is no record is ErrFormat.
+// header's own start. A torn line is left out at the end of the file and before a header, where a prober was killed;
+// any other line that is no record is ErrFormat.
 func ReadStream(r io.Reader, zero int64) (assertions.Stream, error) {
 	all, err := io.ReadAll(r)
 	if err != nil {
