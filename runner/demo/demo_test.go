@@ -408,7 +408,8 @@ func TestEnvironment(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	env = map[string]string{"REBOUND_DEMO_START_DELAY": "10", "REBOUND_DEMO_CONFIG_FAILURE": "explode", "REBOUND_DEMO_ERROR_SHARE": "7"}
+	env = map[string]string{"REBOUND_DEMO_START_DELAY": "10", "REBOUND_DEMO_CONFIG_FAILURE": "explode",
+		"REBOUND_DEMO_ERROR_SHARE": "7"}
 	_, err = Environment(func(name string) string { return env[name] })
 	for _, text := range []string{"REBOUND_DEMO_START_DELAY", "REBOUND_DEMO_CONFIG_FAILURE", "share 7"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
@@ -419,7 +420,9 @@ func TestEnvironment(t *testing.T) {
 
 // TestObjectsFitTogether: the Service finds the Deployment's pods and their port, and the mounts their volumes.
 func TestObjectsFitTogether(t *testing.T) {
-	objects := Objects("ns", "rebound:dev", 3, map[string]string{"REBOUND_DEMO_VERSION": "v2", "REBOUND_DEMO_DATA": "/elsewhere"})
+	objects := Objects("ns", "rebound:dev", 3, map[string]string{
+		"REBOUND_DEMO_VERSION": "v2", "REBOUND_DEMO_DATA": "/elsewhere",
+	})
 	var (
 		config     *corev1.ConfigMap
 		deployment *appsv1.Deployment

@@ -43,8 +43,10 @@ type fakeEvent struct {
 // lists names the list types of the collections that the recorder asks for.
 var lists = map[string]string{
 	"nodes": "v1 NodeList", "pods": "v1 PodList", "events": "v1 EventList", "replicasets": "apps/v1 ReplicaSetList",
-	"deployments": "apps/v1 DeploymentList", "statefulsets": "apps/v1 StatefulSetList", "daemonsets": "apps/v1 DaemonSetList",
-	"jobs": "batch/v1 JobList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList", "widgets": "example.com/v1 WidgetList",
+	"deployments": "apps/v1 DeploymentList", "statefulsets": "apps/v1 StatefulSetList",
+	"daemonsets": "apps/v1 DaemonSetList",
+	"jobs":       "batch/v1 JobList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList",
+	"widgets": "example.com/v1 WidgetList",
 }
 
 func newFakeAPI(t *testing.T) *fakeAPI {
@@ -178,7 +180,8 @@ func (f *fakeAPI) status(w http.ResponseWriter, code int, reason metav1.StatusRe
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	f.json(w, metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: reason, Code: int32(code),
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: reason,
+		Code: int32(code),
 	})
 }
 
@@ -219,7 +222,8 @@ func (f *fakeAPI) list(w http.ResponseWriter, collection string) {
 	version := f.version
 	f.mu.Unlock()
 	f.json(w, map[string]any{
-		"apiVersion": apiVersion, "kind": kind, "items": items, "metadata": map[string]string{"resourceVersion": strconv.Itoa(version)},
+		"apiVersion": apiVersion, "kind": kind, "items": items,
+		"metadata": map[string]string{"resourceVersion": strconv.Itoa(version)},
 	})
 }
 
@@ -237,7 +241,8 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request, collection strin
 	expired := since < f.oldest
 	f.mu.Unlock()
 	if expired {
-		fmt.Fprintf(w, `{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}}`)
+		fmt.Fprint(w, `{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure",`,
+			`"reason":"Expired","code":410}}`)
 		return
 	}
 	for {

@@ -252,7 +252,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestSnapshotsStay: samples arrive out of order while snapshots are taken; each snapshot is in order and never changes.
+// TestSnapshotsStay: samples arrive out of order while snapshots are taken; each is in order and never changes.
 func TestSnapshotsStay(t *testing.T) {
 	s := newStore(testClock("b"), "r", "s")
 	st := &stream{probe: "p", interval: 1, timeout: time.Hour, sorted: true}

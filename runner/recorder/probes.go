@@ -217,6 +217,13 @@ func (r *Recorder) removeFiles(ctx context.Context, probes []*probeRun) error {
 		done[run.probe.Node] = true
 		if _, err := run.node.Exec(ctx, "rm", "-rf", "--", run.dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove samples from node %s: %w", run.probe.Node, err))
+			continue
+		}
+		// The folder above goes with the last run in it. Another run may remove it first: find does not mind.
+		above, name := path.Split(stateDir)
+		_, err := run.node.Exec(ctx, "find", above, "-maxdepth", "1", "-name", name, "-empty", "-delete")
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove %s from node %s: %w", stateDir, run.probe.Node, err))
 		}
 	}
 	return errors.Join(errs...)

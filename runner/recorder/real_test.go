@@ -53,7 +53,8 @@ func TestRealCluster(t *testing.T) {
 		t.Skip("makes a real cluster; set REBOUND_REAL=1 and REBOUND_PROGRAM to a static Linux build")
 	}
 	ctx := t.Context()
-	provider := must[*kindcluster.Provider](t)(kindcluster.New(kindcluster.WithState(t.TempDir()), kindcluster.WithProgress(progress{t})))
+	provider := must[*kindcluster.Provider](t)(kindcluster.New(
+		kindcluster.WithState(t.TempDir()), kindcluster.WithProgress(progress{t})))
 	const name = "recorder-real"
 	t.Cleanup(func() {
 		if err := provider.Delete(context.WithoutCancel(ctx), name); err != nil && !errors.Is(err, clusters.ErrNotFound) {
@@ -71,7 +72,8 @@ func TestRealCluster(t *testing.T) {
 	api := must[*kubernetes.Clientset](t)(kubernetes.NewForConfig(config))
 	const ns = "shop-1"
 	rec := must[*recorder.Recorder](t)(recorder.New(recorder.Options{
-		Run: "real", REST: config, Namespace: "rebound-real", Workloads: map[string]string{ns: "shop"}, Nodes: nodes(cluster), Image: ref,
+		Run: "real", REST: config, Namespace: "rebound-real", Workloads: map[string]string{ns: "shop"},
+		Nodes: nodes(cluster), Image: ref,
 		Fields: []recorder.Field{{
 			Resource:  schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"},
 			Namespace: ns, Name: demo.Name, Path: ".spec.replicas", Ref: "shop/deployment/demo",
@@ -86,8 +88,14 @@ func TestRealCluster(t *testing.T) {
 	started := time.Now()
 	vantage := cluster.Nodes[len(cluster.Nodes)-1].Name()
 	if err := rec.StartProbes(ctx,
-		recorder.Probe{Name: "front", Type: "http", Params: &prober.HTTP{Service: "shop/demo"}, Interval: 10 * time.Millisecond, Timeout: 500 * time.Millisecond, Node: vantage},
-		recorder.Probe{Name: "kept", Type: "http", Params: &prober.HTTP{Service: "shop/demo:http"}, Connections: prober.Reused, Node: vantage},
+		recorder.Probe{
+			Name: "front", Type: "http", Params: &prober.HTTP{Service: "shop/demo"}, Node: vantage,
+			Interval: 10 * time.Millisecond, Timeout: 500 * time.Millisecond,
+		},
+		recorder.Probe{
+			Name: "kept", Type: "http", Params: &prober.HTTP{Service: "shop/demo:http"}, Node: vantage,
+			Connections: prober.Reused,
+		},
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +228,8 @@ func killPod(t *testing.T, rec *recorder.Recorder, api kubernetes.Interface, ns 
 	victim := pods.Items[0]
 	now, zero := rec.Clock().Now(), int64(0)
 	rec.AddStep(assertions.Step{Name: "kill", Type: "kill-pod", Kind: assertions.Fault, At: now})
-	if err := api.CoreV1().Pods(ns).Delete(t.Context(), victim.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+	atOnce := metav1.DeleteOptions{GracePeriodSeconds: &zero}
+	if err := api.CoreV1().Pods(ns).Delete(t.Context(), victim.Name, atOnce); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, rec, "the pod is gone, another ready and the probe good again", func(tl assertions.Timeline) bool {
@@ -291,7 +300,8 @@ func pauseAPIServer(t *testing.T, rec *recorder.Recorder, c *clusters.Cluster) {
 	tl := rec.Snapshot()
 	for _, source := range sources {
 		gap, _ := gapAround(tl, source, from)
-		t.Logf("gap of %-9s begins %v after the stop, ends %v after the return: %s", source, gap.From-from, gap.To-resumed, gap.Reason)
+		t.Logf("gap of %-9s begins %v after the stop, ends %v after the return: %s", source, gap.From-from,
+			gap.To-resumed, gap.Reason)
 		if gap.From > from+time.Second || gap.To < to || gap.To > resumed+3*time.Second {
 			t.Errorf("gap of %s is [%v, %v], API server was away in [%v, %v]", source, gap.From, gap.To, from, to)
 		}
@@ -358,7 +368,8 @@ func checkFinal(t *testing.T, tl assertions.Timeline) {
 func nothingLeft(t *testing.T, api kubernetes.Interface, c *clusters.Cluster) {
 	t.Helper()
 	for _, n := range c.Nodes {
-		if out, err := n.Exec(t.Context(), "find", "/var/lib", "-maxdepth", "2", "-path", "*rebound/*"); err != nil || len(out) > 0 {
+		out, err := n.Exec(t.Context(), "find", "/var/lib", "-maxdepth", "1", "-name", "rebound")
+		if err != nil || len(out) > 0 {
 			t.Errorf("left on %s: %s %v", n.Name(), out, err)
 		}
 	}

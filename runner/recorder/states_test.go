@@ -29,7 +29,8 @@ func TestSlimPod(t *testing.T) {
 				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager"},
 			},
 			ContainerStatuses: []corev1.ContainerStatus{
-				{Name: "c", ContainerID: "x://1", Ready: true, RestartCount: 2, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+				{Name: "c", ContainerID: "x://1", Ready: true, RestartCount: 2,
+					State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 				{Name: "d", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}},
 			},
 		}
@@ -57,8 +58,9 @@ func TestOwners(t *testing.T) {
 			p.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, UID: uid, Controller: ptr(true)}}
 		})
 	}
-	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "nightly-1", UID: "j1", OwnerReferences: []metav1.OwnerReference{
-		{Kind: "CronJob", Name: "nightly", Controller: ptr(true)}}}}
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "nightly-1", UID: "j1",
+		OwnerReferences: []metav1.OwnerReference{
+			{Kind: "CronJob", Name: "nightly", Controller: ptr(true)}}}}
 	o.learn("job", job)
 	for want, p := range map[owner]*corev1.Pod{
 		"deployment/web":     controlled("ReplicaSet", "web-abc", "unseen"),
@@ -147,12 +149,14 @@ func TestRolledOut(t *testing.T) {
 	slim := workloadSlimmer("shop", newOwners())
 	meta := metav1.ObjectMeta{Name: "x", UID: "u", Generation: 2}
 	deployment := func(observed int64, replicas, updated, available int32) runtime.Object {
-		return &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Replicas: ptr(int32(3))}, Status: appsv1.DeploymentStatus{
-			ObservedGeneration: observed, Replicas: replicas, UpdatedReplicas: updated, AvailableReplicas: available}}
+		return &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Replicas: ptr(int32(3))},
+			Status: appsv1.DeploymentStatus{
+				ObservedGeneration: observed, Replicas: replicas, UpdatedReplicas: updated, AvailableReplicas: available}}
 	}
 	statefulSet := func(partition *int32, ready, updated int32, current string) runtime.Object {
 		return &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: ptr(int32(3)),
-			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: partition}}},
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{
+				RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: partition}}},
 			Status: appsv1.StatefulSetStatus{ObservedGeneration: 2, ReadyReplicas: ready, UpdatedReplicas: updated,
 				CurrentRevision: current, UpdateRevision: "new"}}
 	}
@@ -186,7 +190,8 @@ func TestRolledOut(t *testing.T) {
 			t.Errorf("case %d: rolled out %v, want %v", i, fact.Workload.RolledOut, tc.want)
 		}
 	}
-	job, _ := slim(&batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{Parallelism: ptr(int32(4)), Completions: ptr(int32(5))},
+	job, _ := slim(&batchv1.Job{ObjectMeta: meta,
+		Spec:   batchv1.JobSpec{Parallelism: ptr(int32(4)), Completions: ptr(int32(5))},
 		Status: batchv1.JobStatus{Succeeded: 3}})
 	if job.Workload.Desired != 2 {
 		t.Errorf("a job with two pods to go asks for %d", job.Workload.Desired)

@@ -29,7 +29,8 @@ const limit = 10 * time.Second
 func startRecorder(t *testing.T, f *fakeAPI, change func(*Options)) *Recorder {
 	t.Helper()
 	opts := Options{
-		Run: "r1", REST: f.config(), Namespace: "ours", Workloads: map[string]string{"ns": "shop"}, Heartbeat: 10 * time.Millisecond,
+		Run: "r1", REST: f.config(), Namespace: "ours", Workloads: map[string]string{"ns": "shop"},
+		Heartbeat:  10 * time.Millisecond,
 		StartLimit: limit,
 	}
 	if change != nil {
@@ -166,7 +167,7 @@ func TestLowerBoundIsTrue(t *testing.T) {
 	}
 }
 
-// TestResume takes the server away: the watch resumes where it stood, nothing in between is lost, and the break is a gap.
+// TestResume takes the server away: the watch resumes where it stood, nothing in between is lost, the break is a gap.
 func TestResume(t *testing.T) {
 	f := newFakeAPI(t)
 	f.put(podsOf, pod("a", "u1", nil))
@@ -189,7 +190,8 @@ func TestResume(t *testing.T) {
 	f.back(false)
 	tl := until(t, rec, "what happened meanwhile, and the end of the gap", func(tl assertions.Timeline) bool {
 		g := gaps(tl, SourcePods)
-		return len(podFacts(tl)) == 3 && g[0].To < tl.End && len(gaps(tl, SourceAPI)) == 1 && gaps(tl, SourceAPI)[0].To < tl.End
+		return len(podFacts(tl)) == 3 && g[0].To < tl.End && len(gaps(tl, SourceAPI)) == 1 &&
+			gaps(tl, SourceAPI)[0].To < tl.End
 	})
 	for _, source := range []string{SourcePods, SourceAPI} {
 		g := gaps(tl, source)
@@ -263,7 +265,8 @@ func TestFields(t *testing.T) {
 	const widgets = "apis/example.com/v1/namespaces/ns/widgets"
 	widget := func(size any) *unstructured.Unstructured {
 		o := map[string]any{
-			"apiVersion": "example.com/v1", "kind": "Widget", "metadata": map[string]any{"name": "w", "namespace": "ns", "uid": "w1"},
+			"apiVersion": "example.com/v1", "kind": "Widget",
+			"metadata": map[string]any{"name": "w", "namespace": "ns", "uid": "w1"},
 		}
 		if size != nil {
 			o["spec"] = map[string]any{"size": size, "colour": "red"}
@@ -302,8 +305,11 @@ func TestResolve(t *testing.T) {
 	f := newFakeAPI(t)
 	service := func(name, ip string) *corev1.Service {
 		return &corev1.Service{
-			TypeMeta: metav1.TypeMeta{Kind: "Service", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name},
-			Spec: corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Name: "admin", Port: 81}, {Name: "http", Port: 80}}},
+			TypeMeta:   metav1.TypeMeta{Kind: "Service", APIVersion: "v1"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name},
+			Spec: corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{
+				{Name: "admin", Port: 81}, {Name: "http", Port: 80},
+			}},
 		}
 	}
 	f.put("api/v1/namespaces/ns/services", service("web", "10.0.0.7"))

@@ -29,7 +29,8 @@ func encode(t *testing.T, records ...Record) []byte {
 
 func sampleRecords() []Record {
 	return []Record{
-		{Header: &Header{Format: Format, Probe: "front", Vantage: "node/w1", BootID: "b", PID: 7, Interval: 10, Timeout: 20, Start: 1000}},
+		{Header: &Header{Format: Format, Probe: "front", Vantage: "node/w1", BootID: "b", PID: 7,
+			Interval: 10, Timeout: 20, Start: 1000}},
 		{Point: &Point{Due: 1010, Start: 1011, End: 1030, Error: "timeout"}},
 		{Point: &Point{Due: 1000, Start: 1000, End: 1035, OK: true, Status: 200, Tag: "v1"}},
 	}

@@ -323,7 +323,8 @@ func TestErrorClasses(t *testing.T) {
 		{"other status", here, "status", HTTP{Expect: Expect{Status: 204}}, 200},
 		{"redirect", here, "status", HTTP{Path: "/moved"}, 302},
 		{"body", here, "body", HTTP{Path: "/text", Expect: Expect{Body: "well"}}, 200},
-		{"body found", here, "", HTTP{Path: "/text", Expect: Expect{Body: "shop.test"}, Headers: map[string]string{"Host": "shop.test"}}, 200},
+		{"body found", here, "", HTTP{Path: "/text", Expect: Expect{Body: "shop.test"},
+			Headers: map[string]string{"Host": "shop.test"}}, 200},
 		{"hang", here, "timeout", HTTP{Path: "/hang"}, 0},
 		{"half an answer", here, "timeout", HTTP{Path: "/half"}, 200},
 		{"cut", here, "reset", HTTP{Path: "/cut"}, 0},
@@ -420,8 +421,10 @@ func TestConfigIsRefused(t *testing.T) {
 		"connections": {func(c *Config) { c.Connections = "old" }, ErrInvalid, "old"},
 		"service":     {func(c *Config) { c.Params = json.RawMessage(`{"service":"web"}`) }, ErrInvalid, "WORKLOAD/SERVICE"},
 		"path":        {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","path":"x"}`) }, ErrInvalid, "path"},
-		"status":      {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","expect":{"status":20}}`) }, ErrInvalid, "20"},
-		"method":      {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","method":"G T"}`) }, ErrInvalid, "method"},
+		"status": {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","expect":{"status":20}}`) },
+			ErrInvalid, "20"},
+		"method": {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","method":"G T"}`) },
+			ErrInvalid, "method"},
 		"unknown key": {func(c *Config) { c.Params = json.RawMessage(`{"service":"a/b","pfad":"/"}`) }, nil, "pfad"},
 	} {
 		cfg := good
