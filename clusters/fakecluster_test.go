@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -46,7 +48,8 @@ func (f *fakeCluster) ServerPreferredResourcesWithContext(context.Context) ([]*m
 	for _, kind := range kinds {
 		lists = append(lists, &metav1.APIResourceList{GroupVersion: versionOf(kind.group).String(),
 			APIResources: []metav1.APIResource{
-				{Name: kind.resource, Kind: kind.kind, Namespaced: kind.namespaced, Verbs: metav1.Verbs{"list", "delete", "get"}},
+				{Name: kind.resource, Kind: kind.kind, Namespaced: kind.namespaced,
+					Verbs: metav1.Verbs{"list", "delete", "deletecollection", "get"}},
 				{Name: kind.resource + "/status", Kind: kind.kind, Verbs: metav1.Verbs{"get"}},
 			}})
 	}
@@ -91,6 +94,9 @@ func newFakeCluster(t *testing.T, documents string, machines ...Node) *fakeClust
 	metadata.PrependReactor("delete", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return f.alsoDelete(t.Context(), action)
 	})
+	metadata.PrependReactor("delete-collection", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, f.deleteAll(metadata.Tracker(), action)
+	})
 	f.source = source{discovery: f, dynamic: f.objects, metadata: metadata, api: fake.NewClientset(nodes...),
 		nodes: machines}
 	return f
@@ -101,6 +107,26 @@ func head(item *unstructured.Unstructured) runtime.Object {
 		TypeMeta: metav1.TypeMeta{APIVersion: item.GetAPIVersion(), Kind: item.GetKind()},
 		ObjectMeta: metav1.ObjectMeta{Namespace: item.GetNamespace(), Name: item.GetName(), UID: item.GetUID(),
 			Labels: item.GetLabels()}}
+}
+
+// deleteAll takes every object of one kind in one namespace out of both fakes; client-go's has no such reaction.
+func (f *fakeCluster) deleteAll(heads clienttesting.ObjectTracker, action clienttesting.Action) error {
+	gvr, namespace := action.GetResource(), action.GetNamespace()
+	// The kind that client-go's fake itself lists heads by.
+	list, err := heads.List(gvr, schema.GroupVersionKind{Group: "fake-metadata-client-group", Version: "v1"}, namespace)
+	if err != nil {
+		return err
+	}
+	return meta.EachListItem(list, func(item runtime.Object) error {
+		head, err := meta.Accessor(item)
+		if err != nil {
+			return err
+		}
+		if err := f.objects.Tracker().Delete(gvr, namespace, head.GetName()); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		return heads.Delete(gvr, namespace, head.GetName())
+	})
 }
 
 // alsoDelete carries a deletion over to the other fake; a namespace takes its objects along.

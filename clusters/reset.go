@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// resetLimit bounds a whole reset. Namespaces alone take 5 s: their controller waits that long before it begins.
+	// resetLimit bounds a whole reset.
 	resetLimit = 60 * time.Second
 	// settleLimit bounds the wait, once everything is deleted, for controllers to take back what is theirs (taints).
 	settleLimit = 10 * time.Second
@@ -118,7 +118,11 @@ var (
 
 // deleteManaged deletes all that carries our label and waits until it is gone.
 func (s source) deleteManaged(ctx context.Context) error {
-	found, err := s.managed(ctx)
+	kinds, _, err := s.resources(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := s.managed(ctx, kinds)
 	if err != nil {
 		return err
 	}
@@ -141,15 +145,18 @@ func (s source) deleteManaged(ctx context.Context) error {
 	if err := s.endPods(ctx, spaces, 1); err != nil {
 		return err
 	}
-	return s.waitGone(ctx, found, spaces)
+	group, grouped = errgroup.WithContext(ctx)
+	for _, space := range spaces {
+		group.Go(func() error { return s.empty(grouped, space, contained(kinds)) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return s.waitGone(ctx, found)
 }
 
 // managed lists what carries our label and can be deleted. Nodes carry it too, as part of the cluster.
-func (s source) managed(ctx context.Context) ([]leftover, error) {
-	resources, _, err := s.resources(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (s source) managed(ctx context.Context, resources []resource) ([]leftover, error) {
 	var mu sync.Mutex
 	var found []leftover
 	group, ctx := errgroup.WithContext(ctx)
@@ -209,11 +216,35 @@ func (s source) endPods(ctx context.Context, spaces []string, grace int64) error
 	return group.Wait()
 }
 
-func (s source) waitGone(ctx context.Context, found []leftover, spaces []string) error {
+// empty has a namespace's pods end and all else in it deleted, and lets it go once nothing is left.
+func (s source) empty(ctx context.Context, space string, kinds []resource) error {
 	ticker := time.NewTicker(resetInterval)
 	defer ticker.Stop()
 	force := time.NewTimer(forceAfter)
 	defer force.Stop()
+	for {
+		empty, err := s.emptied(ctx, space, kinds)
+		if err != nil {
+			return err
+		}
+		if empty {
+			return s.finalize(ctx, space)
+		}
+		select {
+		case <-ctx.Done():
+			return notGone(ctx, []leftover{{resource: resource{GroupVersionResource: namespaceResource}, name: space}})
+		case <-force.C:
+			if err := s.endPods(ctx, []string{space}, 0); err != nil {
+				return err
+			}
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s source) waitGone(ctx context.Context, found []leftover) error {
+	ticker := time.NewTicker(resetInterval)
+	defer ticker.Stop()
 	for {
 		left, err := s.remaining(ctx, found)
 		if err != nil {
@@ -226,10 +257,6 @@ func (s source) waitGone(ctx context.Context, found []leftover, spaces []string)
 		select {
 		case <-ctx.Done():
 			return notGone(ctx, left)
-		case <-force.C:
-			if err := s.endPods(ctx, spaces, 0); err != nil {
-				return err
-			}
 		case <-ticker.C:
 		}
 	}

@@ -16,12 +16,13 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// stuck returns a dirty cluster whose namespace never goes, and its fingerprint from before.
+// stuck returns a dirty cluster whose pods and namespace never go, and its fingerprint from before.
 func stuck(t *testing.T) (*fakeCluster, Fingerprint) {
 	before := take(t, newFakeCluster(t, asMade, &fakeMachine{name: "worker"}))
 	f := newFakeCluster(t, leftBehind, &fakeMachine{name: "worker"})
-	f.metadata.(*metadatafake.FakeMetadataClient).PrependReactor("delete", "namespaces",
-		func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil })
+	ignored := func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil }
+	f.metadata.(*metadatafake.FakeMetadataClient).PrependReactor("delete", "namespaces", ignored)
+	f.metadata.(*metadatafake.FakeMetadataClient).PrependReactor("delete-collection", "pods", ignored)
 	return f, before
 }
 
@@ -38,7 +39,7 @@ func TestResetGivesUpOnWhatNeverGoes(t *testing.T) {
 		}
 		asked := 0 // the fake keeps no grace periods
 		for _, action := range f.metadata.(*metadatafake.FakeMetadataClient).Actions() {
-			if action.GetVerb() == "delete-collection" && action.GetNamespace() == "ours" {
+			if action.Matches("delete-collection", "pods") && action.GetNamespace() == "ours" {
 				asked++
 			}
 		}

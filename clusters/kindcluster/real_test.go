@@ -1,3 +1,5 @@
+//go:build cluster
+
 package kindcluster
 
 import (
@@ -20,17 +22,6 @@ import (
 	"github.com/rebound-chaos/rebound/clusters"
 	"github.com/rebound-chaos/rebound/clusters/image"
 )
-
-// envReal allows the tests that make real clusters; they want a container engine and the machine to themselves.
-const envReal = "REBOUND_REAL"
-
-// real skips the test where no real cluster is wanted.
-func real(t testing.TB) {
-	t.Helper()
-	if os.Getenv(envReal) != "1" {
-		t.Skipf("makes a real cluster; set %s=1", envReal)
-	}
-}
 
 // testImage is what checkImages loaded; the checks run one after the other.
 var testImage string
@@ -80,7 +71,6 @@ func nothingLeft(t testing.TB, p *Provider, name string) {
 }
 
 func TestRealCluster(t *testing.T) {
-	real(t)
 	p := newReal(t)
 	const name = "real"
 	t.Cleanup(func() {
@@ -401,7 +391,6 @@ func (c *cancelAt) Write(p []byte) (int, error) {
 }
 
 func TestRealCancel(t *testing.T) {
-	real(t)
 	for _, step := range []string{"preparing network", "Ensuring node image", "Preparing nodes", "Writing configuration",
 		"Starting control-plane", "Joining worker nodes", "waiting for nodes"} {
 		t.Run(step, func(t *testing.T) {

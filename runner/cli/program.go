@@ -58,7 +58,7 @@ func newProber(config *Config) *cobra.Command {
 			}
 			var w io.Writer = config.Stdout
 			if out != "" {
-				file, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+				file, err := prober.OpenLog(out)
 				if err != nil {
 					return fmt.Errorf("--out: %w", err)
 				}

@@ -1,3 +1,5 @@
+//go:build cluster
+
 //go:build linux
 
 package recorder_test
@@ -49,8 +51,8 @@ func must[T any](t *testing.T) func(T, error) T {
 // TestRealCluster records a demo on a real cluster while its only pod is killed and the API server goes away.
 func TestRealCluster(t *testing.T) {
 	program := os.Getenv("REBOUND_PROGRAM")
-	if os.Getenv("REBOUND_REAL") != "1" || program == "" {
-		t.Skip("makes a real cluster; set REBOUND_REAL=1 and REBOUND_PROGRAM to a static Linux build")
+	if program == "" {
+		t.Fatal("REBOUND_PROGRAM has to name a static Linux build (make test-real does)")
 	}
 	ctx := t.Context()
 	provider := must[*kindcluster.Provider](t)(kindcluster.New(
