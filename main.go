@@ -9,6 +9,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+
 	"github.com/rebound-chaos/rebound/clusters"
 	"github.com/rebound-chaos/rebound/clusters/kindcluster"
 	"github.com/rebound-chaos/rebound/injectors"
@@ -23,6 +26,8 @@ var (
 )
 
 func main() {
+	// client-go's own log would stand between our lines; what matters in it comes back as an error.
+	klog.SetLogger(logr.Discard())
 	faults, err := injectors.NewRegistry(pods.Faults()...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rebound:", err)
