@@ -15,7 +15,7 @@ COMMIT   := $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 HOSTOS   := $(shell $(GO) env GOOS)
 ARCH     := $(shell $(GO) env GOARCH)
-TOOL     := $(GO) tool -modfile=.ci/tools.mod
+TOOL     := $(GO) tool -modfile=$(CURDIR)/.ci/tools.mod
 TESTSUM  := $(TOOL) gotestsum --format pkgname-and-test-fails --no-color
 
 .DEFAULT_GOAL := help
@@ -46,15 +46,14 @@ test: test-short test-real ## Run every test; those that need one make a real cl
 .PHONY: test-short
 test-short: ## Run the tests that need no cluster, under the race detector
 	@mkdir -p $(OUT)
-	$(TESTSUM) --jsonfile $(OUT)/test-short.json -- -race ./...
-	cd clusters/nodeimage && $(NODEIMAGE_TEST)
+	$(TESTSUM) --jsonfile $(abspath $(OUT))/test-short.json -- -race ./...
+	cd clusters/nodeimage && $(TESTSUM) --jsonfile $(abspath $(OUT))/test-nodeimage.json -- -race ./...
 
 .PHONY: test-real
 test-real: engine node-image build ## Run the tests that need a real cluster
 	@mkdir -p $(OUT)
-	REBOUND_PROGRAM=$(CURDIR)/bin/rebound \
-	  $(TESTSUM) --jsonfile $(OUT)/test-real.json -- -tags cluster -timeout 40m -count=1 -p 1 \
-	  ./clusters/kindcluster ./runner/recorder ./runner/suite
+	REBOUND_PROGRAM=$(CURDIR)/bin/rebound $(TESTSUM) --jsonfile $(OUT)/test-real.json -- -tags cluster -timeout 40m -count=1 -p 1 \
+	  -run '^(TestReal|TestSuite)' ./clusters/kindcluster ./runner/recorder ./runner/suite
 
 .PHONY: test-summary
 test-summary: ## Say how many of the tests of the last run passed
@@ -69,6 +68,8 @@ lint: ## Check format, go vet, staticcheck and the direction of imports
 	$(GO) vet -tags cluster ./...
 	$(TOOL) staticcheck ./...
 	$(TOOL) staticcheck -tags cluster ./...
+	$(GO) vet -tags soak ./runner/suite
+	cd clusters/nodeimage && $(GO) vet ./... && $(TOOL) staticcheck ./...
 	$(GO) test -run '^TestImports' .
 
 .PHONY: bench

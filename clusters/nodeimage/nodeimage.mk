@@ -1,9 +1,6 @@
 # The container engine and the node image. NODEIMAGE_DIR is this directory, wherever make was started.
 NODEIMAGE_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 
-# What the top-level Makefile runs in this module.
-NODEIMAGE_TEST := go test -race ./...
-
 # Not `go run`: a signal to make must reach the program itself, which then cleans up.
 NODEIMAGE_RUN = cd $(NODEIMAGE_DIR) && go build -o .bin/nodeimage ./cmd/nodeimage && exec .bin/nodeimage
 

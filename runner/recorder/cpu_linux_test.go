@@ -1,3 +1,5 @@
+//go:build cluster
+
 package recorder_test
 
 import (
