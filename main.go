@@ -33,7 +33,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "rebound:", err)
 		os.Exit(2)
 	}
-	os.Exit(cli.Main(context.Background(), cli.Config{
+	os.Exit(cli.Main(context.Background(), &cli.Config{
 		Version: version, Commit: commit, Faults: faults,
 		Providers: map[string]func() (clusters.Provider, error){
 			"kind": func() (clusters.Provider, error) { return kindcluster.New(kindcluster.WithProgress(os.Stderr)) },

@@ -101,6 +101,12 @@ type Lister interface {
 	List(ctx context.Context) ([]*Cluster, error)
 }
 
+// ImageSource is a Provider whose container engine holds images that can be put into the nodes. SaveImage writes one as an
+// archive, as `docker save` does; an image that is not there is ErrNoImage.
+type ImageSource interface {
+	SaveImage(ctx context.Context, ref string, out io.Writer) error
+}
+
 // Cluster is a running cluster. The zero value is of no use; providers make them.
 type Cluster struct {
 	Name     string

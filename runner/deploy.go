@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -282,4 +283,53 @@ func mergePatch(object *unstructured.Unstructured, merge map[string]any) error {
 		return err
 	}
 	return object.UnmarshalJSON(after)
+}
+
+// loadImages puts the local images that a scenario names into every node. They are loaded each time: under the same name
+// there may be another image than last time.
+func loadImages(ctx context.Context, provider clusters.Provider, nodes []clusters.Node, s *scenarios.Scenario) error {
+	wanted := map[string]bool{}
+	for _, w := range s.Spec.Workloads {
+		for _, ref := range w.Images {
+			wanted[ref] = true
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	source, ok := provider.(clusters.ImageSource)
+	if !ok {
+		return errors.New("this provider cannot load local images: leave images out, and have the nodes pull them")
+	}
+	for _, ref := range sortedKeys(wanted) {
+		group, grouped := errgroup.WithContext(ctx)
+		for _, node := range nodes {
+			holder, ok := node.(clusters.ImageHolder)
+			if !ok {
+				return fmt.Errorf("image %s: node %s takes no images", ref, node.Name())
+			}
+			group.Go(func() error { return loadImage(grouped, source, ref, holder) })
+		}
+		if err := group.Wait(); err != nil {
+			return fmt.Errorf("image %s: %w", ref, err)
+		}
+	}
+	return nil
+}
+
+// loadImage carries one image from the engine into one node, without a file between the two.
+func loadImage(ctx context.Context, source clusters.ImageSource, ref string, node clusters.ImageHolder) error {
+	reader, writer := io.Pipe()
+	saved := make(chan error, 1)
+	go func() {
+		err := source.SaveImage(ctx, ref, writer)
+		saved <- err
+		writer.CloseWithError(err)
+	}()
+	loadErr := node.LoadImage(ctx, reader)
+	reader.CloseWithError(io.ErrClosedPipe) // a node that refuses leaves the rest unread
+	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, io.ErrClosedPipe) {
+		return saveErr
+	}
+	return loadErr
 }

@@ -41,12 +41,13 @@ var (
 
 // play is one repeat of one scenario in progress.
 type play struct {
-	plan    *Plan
-	cluster *clusters.Cluster
-	kube    *kube
-	world   *world
-	ledger  *injectors.Ledger
-	faults  injectors.Registry
+	plan     *Plan
+	provider clusters.Provider
+	cluster  *clusters.Cluster
+	kube     *kube
+	world    *world
+	ledger   *injectors.Ledger
+	faults   injectors.Registry
 	// id names the repeat in labels and names: the call's id and the repeat's number.
 	id       string
 	index    int
@@ -100,7 +101,7 @@ func (c *call) newPlay(ctx context.Context, plan *Plan, cluster *clusters.Cluste
 	if err != nil {
 		return nil, err
 	}
-	p := &play{plan: plan, cluster: cluster, kube: k, world: w, ledger: ledger, faults: c.runner.Faults, id: id,
+	p := &play{plan: plan, provider: c.runner.Provider, cluster: cluster, kube: k, world: w, ledger: ledger, faults: c.runner.Faults, id: id,
 		index: index, progress: c.progress, program: c.program}
 	for i, planned := range plan.Steps {
 		p.steps = append(p.steps, newStepRun(planned, i))
@@ -168,6 +169,9 @@ func (p *play) deploy(ctx context.Context) error {
 		return fmt.Errorf("load our own program into the nodes: %w", err)
 	}
 	scenario := p.plan.scenario
+	if err := loadImages(ctx, p.provider, p.cluster.Nodes, scenario); err != nil {
+		return err
+	}
 	var patch *scenarios.Patch
 	if p.plan.twin != nil {
 		patch = &p.plan.twin.Patch
@@ -505,16 +509,19 @@ func (p *play) healStep(ctx context.Context, s *stepRun) []injectors.Leftover {
 	}
 	s.undone = s.undone || len(s.undo.Owed()) > 0
 	left := s.undo.Replay(ctx, p.world)
-	if len(left) == 0 {
+	if len(left) > 0 {
+		return left
+	}
+	if s.undone || s.planned.duration > 0 { // a fault that owes nothing is not healed by us
 		healed := p.now()
 		p.note(p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) {
 			if step.Healed == nil {
 				step.Healed = &healed
 			}
 		}))
-		s.healed.open(nil)
 	}
-	return left
+	s.healed.open(nil)
+	return nil
 }
 
 // note says what went wrong where nothing depends on it.

@@ -45,8 +45,9 @@ type Provider struct {
 }
 
 var (
-	_ clusters.Provider = (*Provider)(nil)
-	_ clusters.Lister   = (*Provider)(nil)
+	_ clusters.Provider    = (*Provider)(nil)
+	_ clusters.Lister      = (*Provider)(nil)
+	_ clusters.ImageSource = (*Provider)(nil)
 )
 
 // Option changes a new Provider.
@@ -83,6 +84,27 @@ func New(options ...Option) (*Provider, error) {
 		WithState(dir)(p)
 	}
 	return p, nil
+}
+
+// SaveImage writes a local image of the engine as an archive; clusters.ErrNoImage where there is none of that name.
+func (p *Provider) SaveImage(ctx context.Context, ref string, out io.Writer) error {
+	err := p.engine.run(ctx, nil, out, "image", "save", ref)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, missing := p.engine.output(ctx, "image", "inspect", "--format", "{{.Id}}", ref); missing != nil {
+		return fmt.Errorf("%w: %s is no image of this engine (build it, or pull it, first)", clusters.ErrNoImage, ref)
+	}
+	return err
+}
+
+// Engine names the container engine and its version, for reports.
+func (p *Provider) Engine(ctx context.Context) (string, error) {
+	info, err := p.engine.info(ctx)
+	if err != nil {
+		return "", err
+	}
+	return "docker " + info.ServerVersion, nil
 }
 
 // ours lists the containers of one of our clusters, in the order of their names.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,9 @@ type Config struct {
 	Stderr    io.Writer
 	// Signals delivers the signals that end a run: "interrupt" or "terminated" for each.
 	Signals <-chan string
+
+	// heals is set by commands that take their time to heal and clean up once a signal came: a person is told so.
+	heals atomic.Bool
 }
 
 // codeError carries an exit code to the end of the command; its error has been told already where it is nil.
@@ -49,10 +53,10 @@ func exit(code int, err error) error { return &codeError{code: code, err: err} }
 
 // Main runs one command line and returns the exit code. The first signal ends what runs, which then heals and cleans up;
 // a second one returns at once, with what may still be owed left to the ledger.
-func Main(ctx context.Context, config Config, args []string) int {
+func Main(ctx context.Context, config *Config, args []string) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	root := newRoot(&config)
+	root := newRoot(config)
 	root.SetArgs(args)
 	done := make(chan error, 1)
 	go func() { done <- root.ExecuteContext(ctx) }()
@@ -67,19 +71,12 @@ func Main(ctx context.Context, config Config, args []string) int {
 				return signalCode(first)
 			}
 			first = name
+			if config.heals.Load() {
+				fmt.Fprintf(config.Stderr, "rebound: %s: healing and cleaning up (once more to leave at once)\n", name)
+			}
 			cancel(runner.Interruption(name))
 		}
 	}
-}
-
-// announce says, once a signal ends ctx, that a command takes its time to heal and clean up. stop ends the wait for it.
-func (c *Config) announce(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		var signal runner.Interruption
-		if errors.As(context.Cause(ctx), &signal) {
-			fmt.Fprintf(c.Stderr, "rebound: %s: healing and cleaning up (once more to leave at once)\n", string(signal))
-		}
-	})
 }
 
 // conclude turns a command's error into the exit code, and tells it where nobody has yet.

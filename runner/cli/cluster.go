@@ -61,7 +61,7 @@ func newClusterCreate(config *Config) *cobra.Command {
 			for _, timer := range chosen.Timers() {
 				fmt.Fprintf(config.Stderr, "  %-36s %s\n", timer.Name, timer.Value)
 			}
-			defer config.announce(cmd.Context())()
+			config.heals.Store(true)
 			began := time.Now()
 			cluster, err := p.Create(cmd.Context(), spec)
 			if err != nil {

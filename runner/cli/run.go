@@ -139,7 +139,7 @@ func (f *runFlags) run(cmd *cobra.Command, config *Config, names []string) error
 	if cmd.Flags().Changed("seed") {
 		request.Seed = &f.seed
 	}
-	defer config.announce(ctx)()
+	config.heals.Store(true)
 	report, err := r.Run(ctx, request)
 	if err != nil {
 		return exit(codeOf(ctx, codeOfRun(err)), err)
