@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestCalm: without a dip, a fault on pods is watched until its victims are replaced and Hold is over; every other fault
-// for the whole of Within.
+// TestCalm: without a dip, a fault on pods is watched until its victims are replaced and Hold is over; every other
+// fault for the whole of Within.
 func TestCalm(t *testing.T) {
 	t.Parallel()
 	onPods := func(victims ...Ref) Step {

@@ -47,11 +47,12 @@ func (c *Chain) open() bool { return len(c.Phases) > 0 && c.Phases[len(c.Phases)
 // whose endpoints count ("" or none: all that the victims stood behind). Within a name the chain restored last comes
 // last.
 //
-// Rules. A chain starts when the step was effective, and by the time its effect was detected; without proof there is none. Each edge lies in its fact's
-// [NotBefore, At], and no earlier than the edge before it: what had happened already takes no time. So no phase is
-// negative. A victim that was never deleted is followed itself (restarted in place, or back again): it has no evict,
-// replace or schedule. A victim that was is followed by its replacement: new pods of the same workload, known by UID,
-// paired in the order in which victims went and new pods came; one that went before it was ready replaced nothing.
+// Rules. A chain starts when the step was effective, and by the time its effect was detected; without proof there is
+// none. Each edge lies in its fact's [NotBefore, At], and no earlier than the edge before it: what had happened
+// already takes no time. So no phase is negative. A victim that was never deleted is followed itself (restarted in
+// place, or back again): it has no evict, replace or schedule. A victim that was is followed by its replacement: new
+// pods of the same workload, known by UID, paired in the order in which victims went and new pods came; one that went
+// before it was ready replaced nothing.
 func Chains(tl Timeline, step, probe string, services ...string) []Chain {
 	s := tl.step(step)
 	if s == nil {

@@ -14,7 +14,8 @@ type chronicle struct {
 	// lives are all pods by UID, order those that came after the step's beginning, in order.
 	lives    map[string]*life
 	newcomer []*life
-	// tainted are the edges at which nodes got their first NoExecute taint, down those at which they left Ready, by name.
+	// tainted are the edges at which nodes got their first NoExecute taint, down those at which they left Ready, by
+	// name.
 	tainted, down map[string]*Interval
 	noExecute     map[string]int
 	services      []string

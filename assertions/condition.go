@@ -127,8 +127,8 @@ func (q *query) missing(why string) []Dip {
 type walk struct {
 	dips []Dip
 	last Truth
-	// edge is the last change so far: an observer sees changes in the order in which they happened, so none is older than
-	// the one before it.
+	// edge is the last change so far: an observer sees changes in the order in which they happened, so none is older
+	// than the one before it.
 	edge time.Duration
 	why  string
 }

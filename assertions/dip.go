@@ -8,8 +8,8 @@ import (
 // Dip is a stretch in which a condition did not hold, or may not have held. A condition's truth over time is the list
 // of its dips: outside them it was true. Every point is an offset.
 type Dip struct {
-	// Began and Ended bound the two edges of the dip. Where it is Open, Ended.Lo is the last moment at which the condition
-	// is known to have been false, and Ended.Hi the end of what was watched.
+	// Began and Ended bound the two edges of the dip. Where it is Open, Ended.Lo is the last moment at which the
+	// condition is known to have been false, and Ended.Hi the end of what was watched.
 	Began Interval
 	Ended Interval
 	// Seen: the condition was false at some moment. Otherwise it can only not be excluded (a blind gap, missing data).

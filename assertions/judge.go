@@ -146,9 +146,10 @@ func (j *judge) reach(r Result) Result {
 
 // calm is the moment from which a step can bring no dip any more; false where there is none yet.
 //
-// Rule. A fault that strikes pods and nothing else acts through them alone. Once each of its victims is replaced, or ready
-// again in place, and the new one is published, all that it took away is there again; a condition that then holds for Hold
-// was not made to dip by it. A fault on nodes, links or objects may show itself later, so it has no such moment.
+// Rule. A fault that strikes pods and nothing else acts through them alone. Once each of its victims is replaced, or
+// ready again in place, and the new one is published, all that it took away is there again; a condition that then
+// holds for Hold was not made to dip by it. A fault on nodes, links or objects may show itself later, so it has no
+// such moment.
 func (j *judge) calm() (time.Duration, bool) {
 	s := j.step
 	if s.Done == nil || s.Effective == nil || len(s.Targets) == 0 || len(s.Victims) == 0 {

@@ -30,15 +30,16 @@ type Condition struct {
 	Updated   *Count `json:"updated,omitempty"`
 	RolledOut *bool  `json:"rolledOut,omitempty"`
 
-	// Probe names a probe; with it OK (the latest sample), or Lost over a window. Tag narrows OK to samples that carry it.
+	// Probe names a probe; with it OK (the latest sample), or Lost over a window. Tag narrows OK to samples that
+	// carry it.
 	Probe string        `json:"probe,omitempty"`
 	OK    *bool         `json:"ok,omitempty"`
 	Tag   string        `json:"tag,omitempty"`
 	Lost  *Range        `json:"lost,omitempty"` // ratio, 0 to 1
 	Over  time.Duration `json:"overNanos,omitempty"`
 
-	// Nodes are node names, already bound; NodeReady is "True", "False" or "Unknown", NodeTaint a key that must be there,
-	// Unschedulable the cordon. All named nodes must agree.
+	// Nodes are node names, already bound; NodeReady is "True", "False" or "Unknown", NodeTaint a key that must be
+	// there, Unschedulable the cordon. All named nodes must agree.
 	Nodes         []string `json:"nodes,omitempty"`
 	NodeReady     string   `json:"nodeReady,omitempty"`
 	NodeTaint     string   `json:"nodeTaint,omitempty"`
@@ -106,13 +107,13 @@ type Objective struct {
 	// Keeps: the condition is never false. Unit: seconds of violation.
 	Keeps *Condition `json:"keeps,omitempty"`
 
-	// Phase: the named phase takes no longer than Within. Chain ("traffic", "redundancy") is needed only where both chains
-	// have a phase of that name. Unit: seconds.
+	// Phase: the named phase takes no longer than Within. Chain ("traffic", "redundancy") is needed only where both
+	// chains have a phase of that name. Unit: seconds.
 	Phase string `json:"phase,omitempty"`
 	Chain string `json:"chain,omitempty"`
 
-	// Probe: any of Lost (ratio), Outage (longest, seconds), Latency (seconds at Percentile), each judged; Samples is the
-	// least number that allows a verdict.
+	// Probe: any of Lost (ratio), Outage (longest, seconds), Latency (seconds at Percentile), each judged; Samples is
+	// the least number that allows a verdict.
 	Probe      string  `json:"probe,omitempty"`
 	Lost       *Range  `json:"lost,omitempty"`
 	Outage     *Range  `json:"outage,omitempty"`
@@ -151,8 +152,8 @@ type Result struct {
 	Censored bool    `json:"censored,omitempty"`
 	// Reason explains the verdict in one sentence.
 	Reason string `json:"reason"`
-	// Settled is set when watching longer cannot change the verdict. A runner may stop once every result is settled. What
-	// lasts as long as the run (keeps, probe, writes) has no end of its own: it is settled once its step is done and its
-	// data suffices, so that it holds nothing up.
+	// Settled is set when watching longer cannot change the verdict. A runner may stop once every result is settled.
+	// What lasts as long as the run (keeps, probe, writes) has no end of its own: it is settled once its step is done
+	// and its data suffices, so that it holds nothing up.
 	Settled bool `json:"settled"`
 }

@@ -19,7 +19,8 @@ const (
 type Statistics struct {
 	Objective string `json:"objective"`
 	Unit      Unit   `json:"unit"`
-	// N counts the runs with a value, those that never recovered (Censored) among them. Without counts runs with no value.
+	// N counts the runs with a value, those that never recovered (Censored) among them. Without counts runs with no
+	// value.
 	N        int `json:"n"`
 	Censored int `json:"censored"`
 	Without  int `json:"without,omitempty"`

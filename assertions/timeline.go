@@ -1,9 +1,9 @@
 // Package assertions is Rebound's pure core: what one run saw (Timeline), what is demanded of it (Objective), and the
 // one function that holds the two together (Judge).
 //
-// It imports the standard library only. Time comes in, verdicts go out: nothing here reads a clock, a file, a network or
-// a cluster, so that every number that Rebound prints can be worked out again from a stored timeline.
-// Recording is left to runner/recorder, the file format to scenarios, the writing of reports to reports.
+// It imports the standard library only. Time comes in, verdicts go out: nothing here reads a clock, a file, a network
+// or a cluster, so that every number that Rebound prints can be worked out again from a stored timeline. Recording is
+// left to runner/recorder, the file format to scenarios, the writing of reports to reports.
 package assertions
 
 import "time"
@@ -75,8 +75,8 @@ type Ref struct {
 type Fact struct {
 	// At is the moment of receipt: the change had happened by then.
 	At time.Duration `json:"atNanos"`
-	// NotBefore is the earliest moment at which the change can have happened, as far as the observer knows; zero where it
-	// knows nothing. The change lies in [NotBefore, At].
+	// NotBefore is the earliest moment at which the change can have happened, as far as the observer knows; zero
+	// where it knows nothing. The change lies in [NotBefore, At].
 	NotBefore time.Duration `json:"notBeforeNanos,omitempty"`
 	// Source names the observer (the same name as in Gap.Source): "pods", "nodes", "endpoints", "events", "workloads",
 	// "objects".
@@ -189,8 +189,8 @@ type Stream struct {
 
 // Sample is one question to the workload: an interval, not a point.
 type Sample struct {
-	// Due is the tick the sample belonged to; Start is when it was sent (Start-Due is the lag); End is when its outcome was
-	// known.
+	// Due is the tick the sample belonged to; Start is when it was sent (Start-Due is the lag); End is when its
+	// outcome was known.
 	Due   time.Duration `json:"dueNanos"`
 	Start time.Duration `json:"startNanos"`
 	End   time.Duration `json:"endNanos"`

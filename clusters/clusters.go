@@ -87,10 +87,11 @@ type NodeGroup struct {
 
 // Provider is where clusters come from. Its clusters survive the process: Get finds one that another process made.
 type Provider interface {
-	// Create makes a cluster and returns once it is usable by our own readiness. When ctx ends it leaves nothing behind.
+	// Create makes a cluster and returns once it is usable by our own readiness. When ctx ends it leaves nothing
+	// behind.
 	Create(ctx context.Context, spec Spec) (*Cluster, error)
-	// Get returns the named cluster, or ErrNotFound. With ErrUnreachable it returns what is known of the cluster as well:
-	// its nodes may be entered from below, to repair it.
+	// Get returns the named cluster, or ErrNotFound. With ErrUnreachable it returns what is known of the cluster as
+	// well: its nodes may be entered from below, to repair it.
 	Get(ctx context.Context, name string) (*Cluster, error)
 	// Delete removes it and its files; deleting what is not there is ErrNotFound.
 	Delete(ctx context.Context, name string) error
@@ -101,8 +102,8 @@ type Lister interface {
 	List(ctx context.Context) ([]*Cluster, error)
 }
 
-// ImageSource is a Provider whose container engine holds images that can be put into the nodes. SaveImage writes one as an
-// archive, as `docker save` does; an image that is not there is ErrNoImage.
+// ImageSource is a Provider whose container engine holds images that can be put into the nodes. SaveImage writes one
+// as an archive, as `docker save` does; an image that is not there is ErrNoImage.
 type ImageSource interface {
 	SaveImage(ctx context.Context, ref string, out io.Writer) error
 }
@@ -120,8 +121,8 @@ type Cluster struct {
 	Nodes      []Node
 	// State is the folder where the cluster's own files lie: kubeconfig, spec.json, fingerprint.json.
 	State string
-	// Problem is nil where the cluster can be used. List sets it for one that is known but dead (ErrUnreachable), so that
-	// it can be shown, repaired and deleted; Get returns the same as its error.
+	// Problem is nil where the cluster can be used. List sets it for one that is known but dead (ErrUnreachable), so
+	// that it can be shown, repaired and deleted; Get returns the same as its error.
 	Problem error
 }
 

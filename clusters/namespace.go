@@ -12,10 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The namespace controller waits 5 s before it begins with a namespace that is being deleted, so that API servers that
-// have not heard of the deletion make nothing more in it. Our clusters' API servers have heard by the time of the answer, so
-// a reset does the controller's work itself: it deletes what the namespace holds, and, once nothing is left, takes the
-// controller's finalizer off. Where something stays, the controller finds it and goes on as usual.
+// The namespace controller waits 5 s before it begins with a namespace that is being deleted, so that API servers
+// that have not heard of the deletion make nothing more in it. Our clusters' API servers have heard by the time of
+// the answer, so a reset does the controller's work itself: it deletes what the namespace holds, and, once nothing is
+// left, takes the controller's finalizer off. Where something stays, the controller finds it and goes on as usual.
 
 // emptied deletes what a terminating namespace holds, and says whether nothing was left.
 func (s source) emptied(ctx context.Context, space string, kinds []resource) (bool, error) {

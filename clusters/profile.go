@@ -11,13 +11,14 @@ import (
 type Profile struct {
 	Name string
 
-	// The kubelet's timers. NodeStatusUpdateFrequency is how often it looks at itself, NodeStatusReportFrequency how often
-	// it reports even without a change. It renews its lease every quarter of NodeLeaseDuration, which is whole seconds.
+	// The kubelet's timers. NodeStatusUpdateFrequency is how often it looks at itself, NodeStatusReportFrequency how
+	// often it reports even without a change. It renews its lease every quarter of NodeLeaseDuration, which is whole
+	// seconds.
 	NodeStatusUpdateFrequency time.Duration
 	NodeStatusReportFrequency time.Duration
 	NodeLeaseDuration         time.Duration
-	// SyncFrequency bounds how late a change of a mounted ConfigMap or Secret shows in a pod; FileCheckFrequency how late
-	// a change of a static pod's manifest is seen.
+	// SyncFrequency bounds how late a change of a mounted ConfigMap or Secret shows in a pod; FileCheckFrequency how
+	// late a change of a static pod's manifest is seen.
 	SyncFrequency      time.Duration
 	FileCheckFrequency time.Duration
 

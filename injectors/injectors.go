@@ -39,8 +39,8 @@ type Fault struct {
 	Doc string
 	// New returns a pointer to fresh parameters, defaults filled in.
 	New func() Injector
-	// Undo maps a step kind ("kill-pod/restore") to the function that replays it. Empty for a fault that the cluster heals
-	// itself and that leaves nothing behind.
+	// Undo maps a step kind ("kill-pod/restore") to the function that replays it. Empty for a fault that the cluster
+	// heals itself and that leaves nothing behind.
 	Undo map[string]UndoFunc
 	// Needs lists what the fault cannot do without: NeedNode, NeedAPI.
 	Needs []Need

@@ -127,8 +127,9 @@ func secondsOf(d time.Duration) *float64 {
 	return &s
 }
 
-// outagesOf lists a stream's outages from the first step on. The samples begin with the last good one that had ended when
-// the oldest sample in flight at the first step was sent: it bounds an outage's beginning, and nothing before it matters.
+// outagesOf lists a stream's outages from the first step on. The samples begin with the last good one that had ended
+// when the oldest sample in flight at the first step was sent: it bounds an outage's beginning, and nothing before it
+// matters.
 func outagesOf(tl assertions.Timeline, stream assertions.Stream, first time.Duration) []Outage {
 	begin := 0
 	for i, s := range stream.Samples {
@@ -164,8 +165,8 @@ func firstStep(tl assertions.Timeline) time.Duration {
 	return first
 }
 
-// ChainsOf splits the recovery from every fault into phases: for each fault the traffic and the redundancy chain that was
-// restored last.
+// ChainsOf splits the recovery from every fault into phases: for each fault the traffic and the redundancy chain that
+// was restored last.
 func ChainsOf(tl assertions.Timeline) []Chain {
 	var out []Chain
 	for _, step := range tl.Steps {

@@ -75,8 +75,8 @@ type Scenario struct {
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Verdict   assertions.Verdict `json:"verdict"`
 	Reason    string             `json:"reason"`
-	// Twin is set where this is a weak variant: the scenario it belongs to and the objective it has to miss. Its verdict is
-	// met when it was caught.
+	// Twin is set where this is a weak variant: the scenario it belongs to and the objective it has to miss. Its
+	// verdict is met when it was caught.
 	Twin *Twin `json:"twin,omitempty"`
 	// Cluster is the name of the cluster it ran on, where a report has several.
 	Cluster    string            `json:"cluster,omitempty"`
@@ -135,8 +135,8 @@ type Chain struct {
 	Phases  []Phase `json:"phases"`
 }
 
-// Phase is the stretch between two edges; the true length lies within [lo, hi]. hi is absent where it was not over when the
-// run ended.
+// Phase is the stretch between two edges; the true length lies within [lo, hi]. hi is absent where it was not over
+// when the run ended.
 type Phase struct {
 	Name      string   `json:"name"`
 	LoSeconds float64  `json:"loSeconds"`

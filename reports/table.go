@@ -10,8 +10,8 @@ import (
 	"github.com/rebound-chaos/rebound/assertions"
 )
 
-// WriteTable prints what a person wants to know at a glance: one line an objective and run, then where the time went for
-// whatever was not met, then the verdict.
+// WriteTable prints what a person wants to know at a glance: one line an objective and run, then where the time went
+// for whatever was not met, then the verdict.
 func (r *Report) WriteTable(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "SCENARIO\tRUN\tOBJECTIVE\tLIMIT\tMEASURED\tVERDICT")

@@ -42,8 +42,8 @@ type deployment struct {
 	own        []string
 }
 
-// deploy puts a scenario's workloads into fresh namespaces. programImage is the image of our own program, which the demo
-// runs; patch weakens one object where the run is a twin's.
+// deploy puts a scenario's workloads into fresh namespaces. programImage is the image of our own program, which the
+// demo runs; patch weakens one object where the run is a twin's.
 func deploy(ctx context.Context, k *kube, run string, s *scenarios.Scenario, programImage string,
 	patch *scenarios.Patch) (*deployment, error) {
 	d := &deployment{kube: k, run: run, namespaces: map[string]string{}}
@@ -112,8 +112,8 @@ func (d *deployment) ensureNamespace(ctx context.Context, name string, w scenari
 	return d.createNamespace(ctx, namespace)
 }
 
-// createNamespace makes a namespace of ours and waits for its default service account: pods made earlier are refused, and
-// their controller comes back to them only after a back-off.
+// createNamespace makes a namespace of ours and waits for its default service account: pods made earlier are refused,
+// and their controller comes back to them only after a back-off.
 func (d *deployment) createNamespace(ctx context.Context, namespace string) error {
 	_, err := d.kube.api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: d.labels()},
@@ -285,8 +285,8 @@ func mergePatch(object *unstructured.Unstructured, merge map[string]any) error {
 	return object.UnmarshalJSON(after)
 }
 
-// loadImages puts the local images that a scenario names into every node. They are loaded each time: under the same name
-// there may be another image than last time.
+// loadImages puts the local images that a scenario names into every node. They are loaded each time: under the same
+// name there may be another image than last time.
 func loadImages(ctx context.Context, provider clusters.Provider, nodes []clusters.Node, s *scenarios.Scenario) error {
 	wanted := map[string]bool{}
 	for _, w := range s.Spec.Workloads {

@@ -15,9 +15,9 @@ import (
 // deleteLimit bounds the deletion of a cluster, so that an engine that hangs does not hold the command for ever.
 const deleteLimit = 2 * time.Minute
 
-// lease hands out one cluster at a time: the same one again after a reset where the next scenario asks for the same, a new
-// one where it does not or where the reset could not bring it back. A cluster that somebody else made (given is set) is
-// reset and never deleted.
+// lease hands out one cluster at a time: the same one again after a reset where the next scenario asks for the same,
+// a new one where it does not or where the reset could not bring it back. A cluster that somebody else made (given is
+// set) is reset and never deleted.
 type lease struct {
 	provider clusters.Provider
 	reset    func(ctx context.Context, c *clusters.Cluster) error

@@ -398,7 +398,8 @@ func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective
 	return ends
 }
 
-// perform waits for a step's time, binds its target, breaks it, proves the effect, and takes it back where it has a `for:`.
+// perform waits for a step's time, binds its target, breaks it, proves the effect, and takes it back where it has a
+// `for:`.
 func (p *play) perform(ctx context.Context, s *stepRun) error {
 	name := s.planned.Name
 	if err := p.awaitStart(ctx, s); err != nil {

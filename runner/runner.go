@@ -1,6 +1,6 @@
-// Package runner plans and runs scenarios: it gets a cluster, deploys the workloads, waits for the steady state, performs
-// the steps in their order, watches until every objective is settled, heals, has the timeline judged, and fills the
-// report.
+// Package runner plans and runs scenarios: it gets a cluster, deploys the workloads, waits for the steady state,
+// performs the steps in their order, watches until every objective is settled, heals, has the timeline judged, and
+// fills the report.
 //
 // It knows no concrete fault and no concrete provider: both are handed in. How things are watched is left to
 // runner/recorder, what they mean to assertions, and flags and signals to runner/cli.
@@ -106,8 +106,8 @@ func (r *Runner) Run(ctx context.Context, request Request) (*reports.Report, err
 	return c.finish(ctx), nil
 }
 
-// plans works out every scenario and, where asked for, its twins; clusters of one kind come one after the other, so that
-// they are made as seldom as possible.
+// plans works out every scenario and, where asked for, its twins; clusters of one kind come one after the other, so
+// that they are made as seldom as possible.
 func (r *Runner) plans(request Request) ([]*Plan, error) {
 	if len(request.Scenarios) == 0 {
 		return nil, errors.New("no scenario is named")
@@ -314,8 +314,8 @@ func Requirements() map[string]Requirement {
 	}
 }
 
-// programPath finds the Linux program that runs in the nodes: the named one, $REBOUND_PROGRAM, rebound-linux-ARCH beside
-// this program, or this program itself.
+// programPath finds the Linux program that runs in the nodes: the named one, $REBOUND_PROGRAM, rebound-linux-ARCH
+// beside this program, or this program itself.
 func programPath(named string) (string, error) {
 	if named == "" {
 		named = os.Getenv("REBOUND_PROGRAM")

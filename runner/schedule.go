@@ -79,8 +79,8 @@ func (s *stepRun) edge(name assertions.Edge) (*gate, error) {
 // errWhenUnmet: the condition that a step waits for did not become true in time.
 var errWhenUnmet = errors.New("its condition was not met in time")
 
-// awaitStart returns when a step is due: by `at:`, `after:` (+ `delay:`), `when:` (+ `within:`), or, without any of them,
-// once the step before is effective.
+// awaitStart returns when a step is due: by `at:`, `after:` (+ `delay:`), `when:` (+ `within:`), or, without any of
+// them, once the step before is effective.
 func (p *play) awaitStart(ctx context.Context, s *stepRun) error {
 	spec := p.plan.scenario.Spec.Steps[s.index]
 	switch {

@@ -98,8 +98,8 @@ func (b *binder) candidates(ctx context.Context, rule scenarios.Rule) ([]injecto
 	}
 }
 
-// take picks from candidates by a generator seeded with the run's seed and the step's name, so that the same seed on the
-// same candidates takes the same ones.
+// take picks from candidates by a generator seeded with the run's seed and the step's name, so that the same seed on
+// the same candidates takes the same ones.
 func (b *binder) take(salt string, candidates []injectors.Object, take values.Take) ([]injectors.Object, error) {
 	n := take.Count
 	switch {

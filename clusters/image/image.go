@@ -32,8 +32,8 @@ const (
 	Repository = "rebound.dev/rebound"
 	// Program is where the program lies in the image; it is the image's entry point.
 	Program = "/rebound"
-	// User runs the program where a pod does not say otherwise: nobody in particular. A pod that must write to a host path
-	// sets runAsUser: 0.
+	// User runs the program where a pod does not say otherwise: nobody in particular. A pod that must write to a host
+	// path sets runAsUser: 0.
 	User = "65532:65532"
 
 	// tagLength is how much of the hash makes a tag: 48 bits.

@@ -24,7 +24,8 @@ import (
 const (
 	// EnvNodeImage names the node image where a spec does not.
 	EnvNodeImage = "REBOUND_NODE_IMAGE"
-	// LabelNodeImage is the label of a node image that was built on this machine; the newest is used where none is named.
+	// LabelNodeImage is the label of a node image that was built on this machine; the newest is used where none is
+	// named.
 	LabelNodeImage = "dev.rebound.node-image"
 
 	// imageName is what the clusters' own node images are called. Nothing is ever pulled from that name.

@@ -36,7 +36,8 @@ func (s store) lock(name string) (release func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), folder.Close())
 	}
-	// Whoever held it before may have removed it meanwhile: a lock on a folder that has no name any more holds nobody off.
+	// Whoever held it before may have removed it meanwhile: a lock on a folder that has no name any more holds nobody
+	// off.
 	held, err := folder.Stat()
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())

@@ -51,8 +51,8 @@ func (e *codeError) Unwrap() error { return e.err }
 // exit makes an error that ends the command with a code.
 func exit(code int, err error) error { return &codeError{code: code, err: err} }
 
-// Main runs one command line and returns the exit code. The first signal ends what runs, which then heals and cleans up;
-// a second one returns at once, with what may still be owed left to the ledger.
+// Main runs one command line and returns the exit code. The first signal ends what runs, which then heals and cleans
+// up; a second one returns at once, with what may still be owed left to the ledger.
 func Main(ctx context.Context, config *Config, args []string) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

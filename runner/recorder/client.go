@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// idlePing is after how much silence a connection is asked whether it lives, pingLimit how long the answer may take.
-	// client-go's own 30 s and 15 s would hide a whole outage.
+	// idlePing is after how much silence a connection is asked whether it lives, pingLimit how long the answer may
+	// take. client-go's own 30 s and 15 s would hide a whole outage.
 	idlePing  = 500 * time.Millisecond
 	pingLimit = 2 * time.Second
 	// connectLimit bounds dialling and the TLS handshake each.

@@ -59,7 +59,8 @@ type Offset struct {
 }
 
 const (
-	// maxSlew is how fast the kernel lets a clock be slewed: 500 ppm. Two clocks drift apart by no more than twice that.
+	// maxSlew is how fast the kernel lets a clock be slewed: 500 ppm. Two clocks drift apart by no more than twice
+	// that.
 	maxSlew = 2 * 500e-6
 	// exchanges is how often an offset is measured; the narrowest bound counts.
 	exchanges = 5

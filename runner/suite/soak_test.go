@@ -30,8 +30,8 @@ import (
 // soakRuns is how many outages the two samplers have to agree on, every one of them.
 const soakRuns = 20
 
-// TestOutageAgreesWithTheWitness plays pod-kill-single twenty times while an independent sampler asks from the same node:
-// the interval of the one and that of the other must have a point in common, each time.
+// TestOutageAgreesWithTheWitness plays pod-kill-single twenty times while an independent sampler asks from the same
+// node: the interval of the one and that of the other must have a point in common, each time.
 func TestOutageAgreesWithTheWitness(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
 	defer cancel()

@@ -24,8 +24,8 @@ import (
 	"github.com/rebound-chaos/rebound/scenarios"
 )
 
-// grace is longer than everything that a run does after it was interrupted: a shorter one would start the next spec with
-// the fault still on.
+// grace is longer than everything that a run does after it was interrupted: a shorter one would start the next spec
+// with the fault still on.
 const grace = 3 * time.Minute
 
 func TestSuite(t *testing.T) {

@@ -19,8 +19,8 @@ const (
 )
 
 // Sample is the sampler itself: it emits the header, then each sample as soon as it ends, one call at a time. It
-// returns nil once ctx has ended or MaxDuration is over, and when the last sample in flight has ended; the first error of
-// emit ends it too.
+// returns nil once ctx has ended or MaxDuration is over, and when the last sample in flight has ended; the first
+// error of emit ends it too.
 func Sample(ctx context.Context, cfg Config, emit func(Record) error) (err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {

@@ -1,6 +1,7 @@
-// Command witness is a second opinion on an outage: a sampler that shares no line of code with Rebound's own. It opens a
-// plain TCP connection every few milliseconds, asks for "/" in HTTP/1.0, and prints, when its standard input ends, the
-// longest outage it saw after the first good answer, as JSON in seconds: {"lo": …, "hi": …, "bad": …, "asked": …}.
+// Command witness is a second opinion on an outage: a sampler that shares no line of code with Rebound's own. It
+// opens a plain TCP connection every few milliseconds, asks for "/" in HTTP/1.0, and prints, when its standard input
+// ends, the longest outage it saw after the first good answer, as JSON in seconds: {"lo": …, "hi": …, "bad": …,
+// "asked": …}.
 //
 // The soak test runs it inside a node of the cluster, beside Rebound's prober.
 package main
@@ -36,8 +37,8 @@ func main() {
 	report(listen(os.Args[1], stop))
 }
 
-// listen asks every 7 ms, for ten minutes at most: a period that does not divide the prober's, so that the two do not march
-// in step.
+// listen asks every 7 ms, for ten minutes at most: a period that does not divide the prober's, so that the two do not
+// march in step.
 func listen(address string, stop <-chan struct{}) []answer {
 	var (
 		mu      sync.Mutex
