@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/rebound-chaos/rebound/assertions"
 	"github.com/rebound-chaos/rebound/clusters"
@@ -24,20 +23,14 @@ import (
 const (
 	// tick is how often a growing timeline is looked at; it bounds what looking costs, not what is measured.
 	tick = 50 * time.Millisecond
-	// effectLimit is how long a fault may take to prove its effect.
-	effectLimit = 30 * time.Second
 	// cleanLimit bounds what is done on a detached context after an interruption, beside the undos' own limits.
 	cleanLimit = 30 * time.Second
 	// patience is the longest a run watches on for a recovery whose limit is over: a late value says more than none.
 	patience = 30 * time.Second
 )
 
-// Reasons for which a run is unknown.
-var (
-	errNotSteady = errors.New("no steady state, so nothing was injected")
-	errNoEffect  = errors.New("no proof of effect")
-	errAborted   = errors.New("aborted by the scenario's abort condition")
-)
+// errAborted: the scenario's own limit on the damage no longer held, so everything was healed at once.
+var errAborted = errors.New("aborted by the scenario's abort condition")
 
 // play is one repeat of one scenario in progress.
 type play struct {
@@ -121,7 +114,9 @@ func (p *play) do(ctx context.Context) *outcome {
 	out.spent["heal"] = time.Since(healing)
 	if out.failure == nil && len(p.steps) > 0 && len(out.leftovers) == 0 {
 		again := time.Now()
-		if _, err := p.awaitSteady(ctx); err != nil {
+		if _, err := p.awaitSteady(ctx); ctx.Err() != nil {
+			out.failure = context.Cause(ctx)
+		} else if err != nil {
 			out.relapse = err
 		}
 		out.spent["steadyAgain"] = time.Since(again)
@@ -143,7 +138,7 @@ func (p *play) attempt(ctx context.Context, out *outcome) error {
 	began = time.Now()
 	at, err := p.awaitSteady(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("nothing was injected: %w", err)
 	}
 	p.steadyAt = at
 	out.spent["steady"] = time.Since(began)
@@ -188,62 +183,6 @@ func (p *play) deploy(ctx context.Context) error {
 	return p.startProbes(ctx)
 }
 
-// vantage chooses the node that a probe asks from: the one of its `from:`, else the first node that no step can target,
-// workers first.
-func (p *play) vantage(ctx context.Context, probe scenarios.Probe) (string, error) {
-	if probe.From != nil {
-		objects, err := p.binder.choose(ctx, probe.Name, *probe.From)
-		if err != nil {
-			return "", fmt.Errorf("from: %w", err)
-		}
-		if len(objects) != 1 || objects[0].Node == "" {
-			return "", fmt.Errorf("from: has to select one node, selects %d objects", len(objects))
-		}
-		return objects[0].Node, nil
-	}
-	hit, err := p.targetableNodes(ctx)
-	if err != nil {
-		return "", err
-	}
-	list, err := p.kube.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return "", fmt.Errorf("list nodes: %w", err)
-	}
-	for _, role := range []string{"worker", "control-plane"} {
-		for i := range list.Items {
-			if node := &list.Items[i]; nodeRole(node) == role && !hit[node.Name] {
-				return node.Name, nil
-			}
-		}
-	}
-	return "", errors.New("every node can be the target of a step: name a vantage with from")
-}
-
-// targetableNodes names the nodes that any step may hit, whatever it takes of them.
-func (p *play) targetableNodes(ctx context.Context) (map[string]bool, error) {
-	hit := map[string]bool{}
-	for _, step := range p.plan.scenario.Spec.Steps {
-		if step.Target == nil || step.Target.SameAs != "" {
-			continue
-		}
-		rule, err := p.binder.rule(step.Target)
-		if err != nil {
-			return nil, err
-		}
-		if rule.Nodes == nil {
-			continue
-		}
-		nodes, err := p.binder.nodes(ctx, *rule.Nodes)
-		if err != nil {
-			return nil, fmt.Errorf("step %s: %w", step.Name, err)
-		}
-		for _, node := range nodes {
-			hit[node.Name] = true
-		}
-	}
-	return hit, nil
-}
-
 // resolver finds the nodes that a condition names; conditions are compiled with it.
 type resolver struct {
 	ctx  context.Context // one compilation's, not kept
@@ -279,38 +218,6 @@ func nodeNames(objects []injectors.Object) []string {
 		}
 	}
 	return names
-}
-
-// awaitSteady returns the moment since which the steady state has held for its whole hold.
-func (p *play) awaitSteady(ctx context.Context) (time.Duration, error) {
-	steady := p.plan.scenario.Spec.Steady
-	if steady == nil {
-		return p.now(), nil
-	}
-	condition, err := steady.Condition.Compile(resolver{ctx, p})
-	if err != nil {
-		return 0, fmt.Errorf("steady: %w", err)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(steady.Within),
-		fmt.Errorf("%w: not within %s", errNotSteady, steady.Within))
-	defer cancel()
-	err = p.watch(ctx, func(tl assertions.Timeline) bool {
-		since, ok := trueSince(tl, condition)
-		return ok && tl.End-since >= time.Duration(steady.Hold)
-	})
-	return p.now(), err
-}
-
-// trueSince is the moment from which a condition has surely held without a break; false where it does not hold now.
-func trueSince(tl assertions.Timeline, condition assertions.Condition) (time.Duration, bool) {
-	var since time.Duration
-	for _, dip := range assertions.Dips(tl, condition, nil) {
-		if dip.Open {
-			return 0, false
-		}
-		since = max(since, dip.Ended.Hi)
-	}
-	return since, true
 }
 
 // watch looks at the growing timeline until done says so, or ctx ends.
@@ -396,160 +303,6 @@ func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective
 		}
 	}
 	return ends
-}
-
-// perform waits for a step's time, binds its target, breaks it, proves the effect, and takes it back where it has a
-// `for:`.
-func (p *play) perform(ctx context.Context, s *stepRun) error {
-	name := s.planned.Name
-	if err := p.awaitStart(ctx, s); err != nil {
-		return fmt.Errorf("step %s did not start: %w", name, err)
-	}
-	spec := p.plan.scenario.Spec.Steps[s.index]
-	objects, err := p.bind(ctx, name, spec.Target)
-	if err != nil {
-		return err
-	}
-	victims, err := p.victims(ctx, objects)
-	if err != nil {
-		return fmt.Errorf("step %s: %w", name, err)
-	}
-	injector, ok := spec.Params.(injectors.Injector)
-	if !ok {
-		return fmt.Errorf("step %s: %s is not an injector", name, spec.Type)
-	}
-	target := injectors.Target{Objects: objects}
-	at := p.now()
-	p.recorder.AddStep(assertions.Step{Name: name, Type: spec.Type, Kind: assertions.Fault, Targets: refs(objects),
-		Victims: victims, At: at})
-	s.undo = injectors.NewUndo(p.ledger, p.faults, name)
-	s.started.open(nil)
-	if err := injector.Inject(ctx, p.world, target, s.undo); err != nil {
-		return fmt.Errorf("step %s: %w", name, err)
-	}
-	done := p.now()
-	if err := p.recorder.UpdateStep(name, func(step *assertions.Step) { step.Done = &done }); err != nil {
-		return err
-	}
-	s.done.open(nil)
-	p.progress.say("%s: run %d: %s: %s %s", p.plan.Scenario, p.index, name, spec.Type, describeObjects(objects))
-	if err := p.prove(ctx, s, injector, target, at); err != nil {
-		return fmt.Errorf("step %s: %w", name, err)
-	}
-	if s.planned.duration == 0 {
-		return nil
-	}
-	if err := waitFor(ctx, at+s.planned.duration-p.now()); err != nil {
-		return err
-	}
-	p.healStep(ctx, s)
-	return nil
-}
-
-// prove has a fault show that it bit; one that cannot is left without proof, and Judge says so.
-func (p *play) prove(ctx context.Context, s *stepRun, injector injectors.Injector, target injectors.Target,
-	at time.Duration) error {
-	effective, ok := injector.(injectors.Effective)
-	if !ok {
-		s.effective.open(nil)
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, effectLimit, errNoEffect)
-	defer cancel()
-	if err := effective.Effective(ctx, p.world, target); err != nil {
-		return fmt.Errorf("%w: %w", errNoEffect, err)
-	}
-	proof := assertions.Interval{Lo: at, Hi: p.now()}
-	s.effective.open(nil)
-	return p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) { step.Effective = &proof })
-}
-
-func (p *play) bind(ctx context.Context, step string, target *scenarios.Target) ([]injectors.Object, error) {
-	p.bindMu.Lock()
-	defer p.bindMu.Unlock()
-	return p.binder.bind(ctx, step, target)
-}
-
-// victims are the pods that a step makes untrustworthy: its target pods, and the workloads' pods on its target nodes.
-func (p *play) victims(ctx context.Context, objects []injectors.Object) ([]assertions.Ref, error) {
-	var out []assertions.Ref
-	for _, o := range objects {
-		switch o.Kind {
-		case "Pod":
-			out = append(out, refs([]injectors.Object{o})...)
-		case "Node":
-			for _, namespace := range p.binder.namespaces {
-				pods, err := p.kube.api.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{
-					FieldSelector: fields.OneTermEqualSelector("spec.nodeName", o.Name).String(),
-				})
-				if err != nil {
-					return nil, fmt.Errorf("list pods of node %s: %w", o.Name, err)
-				}
-				for i := range pods.Items {
-					out = append(out, refs([]injectors.Object{podObject(&pods.Items[i])})...)
-				}
-			}
-		}
-	}
-	workloads := map[string]string{}
-	for _, fact := range p.recorder.Snapshot().Facts {
-		if fact.Pod != nil {
-			workloads[fact.Pod.UID] = fact.Pod.Workload
-		}
-	}
-	for i := range out {
-		out[i].Workload = workloads[out[i].UID]
-	}
-	return out, nil
-}
-
-// healStep takes back what one step owes. It is safe to be called again: what is done is not done twice.
-func (p *play) healStep(ctx context.Context, s *stepRun) []injectors.Leftover {
-	if s.undo == nil {
-		return nil
-	}
-	s.undone = s.undone || len(s.undo.Owed()) > 0
-	left := s.undo.Replay(ctx, p.world)
-	if len(left) > 0 {
-		return left
-	}
-	if s.undone || s.planned.duration > 0 { // a fault that owes nothing is not healed by us
-		healed := p.now()
-		p.note(p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) {
-			if step.Healed == nil {
-				step.Healed = &healed
-			}
-		}))
-	}
-	s.healed.open(nil)
-	return nil
-}
-
-// note says what went wrong where nothing depends on it.
-func (p *play) note(err error) {
-	if err != nil {
-		p.progress.say("%s: run %d: %v", p.plan.Scenario, p.index, err)
-	}
-}
-
-// heal takes back whatever is still owed, last step first, interrupted or not.
-func (p *play) heal(ctx context.Context, out *outcome) {
-	for i := len(p.steps) - 1; i >= 0; i-- {
-		s := p.steps[i]
-		left := p.healStep(ctx, s)
-		switch {
-		case len(left) > 0:
-			out.undo[s.planned.Name] = "owed"
-		case s.undone:
-			out.undo[s.planned.Name] = "done"
-		default:
-			out.undo[s.planned.Name] = "none owed"
-		}
-		for _, l := range left {
-			out.leftovers = append(out.leftovers, reports.Leftover{Step: s.planned.Name, Object: l.Step.Target.String(),
-				Undo: l.Step.Kind, Error: l.Err.Error(), Ledger: l.Ledger, Repair: "rebound repair --cluster " + p.cluster.Name})
-		}
-	}
 }
 
 // collect ends the recording, judges the timeline, and closes the ledger.

@@ -2,10 +2,12 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/rebound-chaos/rebound/clusters"
@@ -67,6 +69,62 @@ func (p *play) startProbes(ctx context.Context) error {
 			Connections: prober.Connections(probe.Connections)})
 	}
 	return p.recorder.StartProbes(ctx, probes...)
+}
+
+// vantage chooses the node that a probe asks from: the one of its `from:`, else the first node that no step can target,
+// workers first.
+func (p *play) vantage(ctx context.Context, probe scenarios.Probe) (string, error) {
+	if probe.From != nil {
+		objects, err := p.binder.choose(ctx, probe.Name, *probe.From)
+		if err != nil {
+			return "", fmt.Errorf("from: %w", err)
+		}
+		if len(objects) != 1 || objects[0].Node == "" {
+			return "", fmt.Errorf("from: has to select one node, selects %d objects", len(objects))
+		}
+		return objects[0].Node, nil
+	}
+	hit, err := p.targetableNodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	list, err := p.kube.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", fmt.Errorf("list nodes: %w", err)
+	}
+	for _, role := range []string{"worker", "control-plane"} {
+		for i := range list.Items {
+			if node := &list.Items[i]; nodeRole(node) == role && !hit[node.Name] {
+				return node.Name, nil
+			}
+		}
+	}
+	return "", errors.New("every node can be the target of a step: name a vantage with from")
+}
+
+// targetableNodes names the nodes that any step may hit, whatever it takes of them.
+func (p *play) targetableNodes(ctx context.Context) (map[string]bool, error) {
+	hit := map[string]bool{}
+	for _, step := range p.plan.scenario.Spec.Steps {
+		if step.Target == nil || step.Target.SameAs != "" {
+			continue
+		}
+		rule, err := p.binder.rule(step.Target)
+		if err != nil {
+			return nil, err
+		}
+		if rule.Nodes == nil {
+			continue
+		}
+		nodes, err := p.binder.nodes(ctx, *rule.Nodes)
+		if err != nil {
+			return nil, fmt.Errorf("step %s: %w", step.Name, err)
+		}
+		for _, node := range nodes {
+			hit[node.Name] = true
+		}
+	}
+	return hit, nil
 }
 
 // watchedFields lists the fields that the scenario's `object` conditions look at.

@@ -152,9 +152,8 @@ var _ = Describe("an interruption", func() {
 		Expect(clusters.Reset(ctx, cluster)).To(Succeed())
 		AddReportEntry("reset after the interruption", time.Since(before).String())
 	},
-		Entry("while the cluster is reset", "as before after"),
-		Entry("once it is steady", "steady after"),
-		Entry("once a pod is killed", "kill-pod"),
-		SpecTimeout(5*time.Minute),
+		Entry("once the cluster is reset", "as before after", SpecTimeout(5*time.Minute)),
+		Entry("once it is steady", "steady after", SpecTimeout(5*time.Minute)),
+		Entry("once a pod is killed", "kill: kill-pod", SpecTimeout(5*time.Minute)),
 	)
 })
