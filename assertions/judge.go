@@ -249,7 +249,7 @@ func (j *judge) complete(c *Condition) time.Duration {
 		if !c.asks(s.Probe) {
 			continue
 		}
-		sent, samples := j.tl.End-s.Timeout, s.Samples
+		sent, samples := s.pending(j.tl.End), s.Samples
 		for len(samples) > 0 && samples[len(samples)-1].End > sent {
 			samples = samples[:len(samples)-1]
 		}
@@ -259,6 +259,30 @@ func (j *judge) complete(c *Condition) time.Duration {
 		known = min(known, samples[len(samples)-1].Start)
 	}
 	return known
+}
+
+// pending is when the earliest request that may still be under way at the end was sent. None can be for longer than the
+// time-out; and where every tick since then has been answered in turn, none is before the first tick without an answer.
+func (s *Stream) pending(end time.Duration) time.Duration {
+	sent := end - s.Timeout
+	i := len(s.Samples)
+	for i > 0 && s.Samples[i-1].Start >= sent {
+		i--
+	}
+	if i == 0 || s.Interval <= 0 {
+		return sent
+	}
+	// The sample before the window carries the count on; ticks are planned, so their distance is the interval but for
+	// rounding.
+	last := s.Samples[i-1].Due
+	for ; i < len(s.Samples); i++ {
+		due := s.Samples[i].Due
+		if due > last+s.Interval+s.Interval/2 {
+			break
+		}
+		last = max(last, due)
+	}
+	return max(sent, min(end, last+s.Interval))
 }
 
 // asks says whether a condition hangs on a probe.

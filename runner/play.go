@@ -25,8 +25,6 @@ const (
 	tick = 50 * time.Millisecond
 	// cleanLimit bounds what is done on a detached context after an interruption, beside the undos' own limits.
 	cleanLimit = 30 * time.Second
-	// patience is the longest a run watches on for a recovery whose limit is over: a late value says more than none.
-	patience = 30 * time.Second
 )
 
 // errAborted: the scenario's own limit on the damage no longer held, so everything was healed at once.
@@ -112,7 +110,8 @@ func (p *play) do(ctx context.Context) *outcome {
 	healing := time.Now()
 	p.heal(ctx, out)
 	out.spent["heal"] = time.Since(healing)
-	if out.failure == nil && len(p.steps) > 0 && len(out.leftovers) == 0 {
+	// A twin is missed on purpose: whether it comes back shows nothing.
+	if out.failure == nil && p.plan.twin == nil && len(out.leftovers) == 0 {
 		again := time.Now()
 		if _, err := p.awaitSteady(ctx); ctx.Err() != nil {
 			out.failure = context.Cause(ctx)
@@ -279,9 +278,8 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 	})
 }
 
-// settled tells whether watching on can add nothing: every verdict stands, and no recovery is still worth waiting for.
-// Objectives that only bound what happens meanwhile (keeps, lost requests) are watched until the others are settled, or
-// until the last deadline where there are no others.
+// settled tells whether watching on can change no verdict. Objectives that only bound what happens meanwhile (keeps,
+// lost requests) are watched until the others are settled, or until the last deadline where there are no others.
 func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective) bool {
 	var last time.Duration
 	for _, s := range tl.Steps {
@@ -293,12 +291,7 @@ func (p *play) settled(tl assertions.Timeline, objectives []assertions.Objective
 	ends := false
 	for _, o := range objectives {
 		ends = ends || o.Reach != nil || o.Phase != ""
-		result := assertions.Judge(tl, o)
-		if !result.Settled {
-			return false
-		}
-		late := result.Verdict == assertions.Missed && result.Censored && o.Reach != nil
-		if late && p.plan.twin == nil && tl.End < last+o.Within+min(o.Within, patience) {
+		if !assertions.Judge(tl, o).Settled {
 			return false
 		}
 	}

@@ -61,3 +61,23 @@ func TestChainStartsByDetection(t *testing.T) {
 		t.Errorf("chains\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestPending: what may still be under way is bounded by the time-out, and by the ticks that were answered in turn.
+func TestPending(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		stream Stream
+		want   time.Duration
+	}{
+		"every tick was answered":      {answers(100*ms, pad(50)), 5 * s},
+		"one of the last was not":      {answers(100*ms, pad(47)+"-.."), 4700 * ms},
+		"one was not asked, long ago":  {answers(100*ms, pad(10)+"-"+pad(39)), 5 * s},
+		"none was answered of late":    {answers(100*ms, pad(40)), 4500 * ms},
+		"none was ever answered":       {answers(100*ms, ""), 4500 * ms},
+		"ticks without a known period": {Stream{Timeout: s, Samples: answers(100*ms, pad(50)).Samples}, 4 * s},
+	} {
+		if got := tc.stream.pending(5 * s); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
