@@ -141,7 +141,7 @@ func watch(ctx context.Context, cluster *clusters.Cluster, program []byte) sight
 	if !ok {
 		return sighting{err: fmt.Errorf("node %s cannot be streamed to", node.Name())}
 	}
-	const path = "/run/rebound-witness"
+	const path = "/usr/local/bin/rebound-witness" // /run is mounted noexec
 	if err := stream.Stream(limit, bytes.NewReader(program), nil, "dd", "status=none", "of="+path); err != nil {
 		return sighting{err: err}
 	}
