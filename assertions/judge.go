@@ -18,11 +18,11 @@ func Judge(tl Timeline, o Objective) Result {
 	r := Result{Objective: o.Name, Verdict: Unknown, Unit: Seconds}
 	step := tl.step(o.Since.Step)
 	if step == nil {
-		return r.unknown("the step %q has not begun", o.Since.Step)
+		return r.bounded(o).unknown("the step %q has not begun", o.Since.Step)
 	}
 	since, ok := step.edge(o.Since.Edge)
 	if !ok {
-		return r.unknown("the step %q is not %s", step.Name, o.Since.Edge)
+		return r.bounded(o).unknown("the step %q is not %s", step.Name, o.Since.Edge)
 	}
 	j := judge{tl: &tl, o: &o, step: step, since: since}
 	switch {
@@ -84,6 +84,21 @@ func (s *Step) edge(e Edge) (Interval, bool) {
 		return Interval{}, false
 	}
 	return Interval{*at, *at}, true
+}
+
+// bounded fills in what a value would have been held against, where there is none.
+func (r Result) bounded(o Objective) Result {
+	r.Limit = o.Within.Seconds()
+	switch {
+	case o.Probe != "" && o.Lost != nil:
+		r.Unit = Ratio
+		if o.Lost.Max != nil {
+			r.Limit = *o.Lost.Max
+		}
+	case o.Writes != "":
+		r.Unit = Counts
+	}
+	return r
 }
 
 func (r Result) unknown(format string, args ...any) Result {

@@ -68,6 +68,9 @@ func StatisticsOf(objective string, s assertions.Statistics) Statistics {
 
 // ProbesOf sums up what each probe saw from the first step on: what it saw while the workload came up is no failure.
 func ProbesOf(tl assertions.Timeline) []Probe {
+	if len(tl.Steps) == 0 {
+		return nil
+	}
 	first := firstStep(tl)
 	var out []Probe
 	for _, stream := range tl.Streams {
@@ -107,8 +110,12 @@ func percentile(values []time.Duration, p float64) time.Duration {
 	return values[max(0, min(rank, len(values)-1))]
 }
 
-// BlindSeconds is how long at least one observer saw nothing: the union of the timeline's gaps.
-func BlindSeconds(tl assertions.Timeline) float64 {
+// BlindSeconds is how long at least one observer saw nothing: the union of the timeline's gaps; nil where nothing was
+// recorded at all.
+func BlindSeconds(tl assertions.Timeline) *float64 {
+	if tl.End == 0 {
+		return nil
+	}
 	gaps := slices.Clone(tl.Gaps)
 	slices.SortFunc(gaps, func(x, y assertions.Gap) int { return int(x.From - y.From) })
 	var blind, until time.Duration
@@ -119,7 +126,7 @@ func BlindSeconds(tl assertions.Timeline) float64 {
 			until = g.To
 		}
 	}
-	return blind.Seconds()
+	return secondsOf(blind)
 }
 
 func secondsOf(d time.Duration) *float64 {

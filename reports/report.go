@@ -78,8 +78,8 @@ type Scenario struct {
 	// Twin is set where this is a weak variant: the scenario it belongs to and the objective it has to miss. Its
 	// verdict is met when it was caught.
 	Twin *Twin `json:"twin,omitempty"`
-	// Cluster is the name of the cluster it ran on, where a report has several.
-	Cluster    string            `json:"cluster,omitempty"`
+	// Cluster is the cluster it ran on, where it is not the report's.
+	Cluster    *Cluster          `json:"cluster,omitempty"`
 	Images     map[string]string `json:"images,omitempty"` // image reference → digest or id in the nodes
 	Runs       []Run             `json:"runs"`
 	Statistics []Statistics      `json:"statistics,omitempty"`
@@ -96,8 +96,11 @@ type Run struct {
 	Index   int                `json:"index"`
 	Verdict assertions.Verdict `json:"verdict"`
 	Reason  string             `json:"reason"`
-	// BlindSeconds is how long at least one observer saw nothing.
-	BlindSeconds float64 `json:"blindSeconds"`
+	// Broken is set where the run did not go as planned (interrupted, aborted, no effect, no steady state): its values, if
+	// any, do not enter the statistics.
+	Broken bool `json:"broken,omitempty"`
+	// BlindSeconds is how long at least one observer saw nothing; absent where nothing was recorded.
+	BlindSeconds *float64 `json:"blindSeconds,omitempty"`
 	// SpentSeconds says where the run's own time went: deploy, steady, observe, heal, judge, and overhead, the rest.
 	SpentSeconds map[string]float64 `json:"spentSeconds,omitempty"`
 	Steps        []Step             `json:"steps,omitempty"`

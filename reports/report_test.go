@@ -93,9 +93,12 @@ func TestTableShowsLimitsIntervalsAndReasons(t *testing.T) {
 
 func TestBlindSecondsCountsOverlapsOnce(t *testing.T) {
 	s := time.Second
-	tl := assertions.Timeline{Gaps: []assertions.Gap{{From: 5 * s, To: 7 * s}, {From: 1 * s, To: 3 * s}, {From: 2 * s, To: 4 * s}}}
-	if got := BlindSeconds(tl); got != 5 {
+	tl := assertions.Timeline{End: 9 * s, Gaps: []assertions.Gap{{From: 5 * s, To: 7 * s}, {From: 1 * s, To: 3 * s}, {From: 2 * s, To: 4 * s}}}
+	if got := BlindSeconds(tl); got == nil || *got != 5 {
 		t.Errorf("blind for %v s, want 5", got)
+	}
+	if got := BlindSeconds(assertions.Timeline{}); got != nil {
+		t.Errorf("blind for %v s where nothing was recorded, want nothing", *got)
 	}
 }
 

@@ -109,6 +109,9 @@ func (d *deployment) ensureNamespace(ctx context.Context, name string, w scenari
 		namespace = "rebound-" + d.run + "-" + name
 	}
 	d.namespaces[name] = namespace
+	if slices.Contains(d.own, namespace) {
+		return nil // two workloads share it
+	}
 	return d.createNamespace(ctx, namespace)
 }
 
@@ -301,13 +304,17 @@ func loadImages(ctx context.Context, provider clusters.Provider, nodes []cluster
 	if !ok {
 		return errors.New("this provider cannot load local images: leave images out, and have the nodes pull them")
 	}
+	holders := make([]clusters.ImageHolder, 0, len(nodes))
+	for _, node := range nodes {
+		holder, ok := node.(clusters.ImageHolder)
+		if !ok {
+			return fmt.Errorf("node %s takes no images", node.Name())
+		}
+		holders = append(holders, holder)
+	}
 	for _, ref := range sortedKeys(wanted) {
 		group, grouped := errgroup.WithContext(ctx)
-		for _, node := range nodes {
-			holder, ok := node.(clusters.ImageHolder)
-			if !ok {
-				return fmt.Errorf("image %s: node %s takes no images", ref, node.Name())
-			}
+		for _, holder := range holders {
 			group.Go(func() error { return loadImage(grouped, source, ref, holder) })
 		}
 		if err := group.Wait(); err != nil {
@@ -328,8 +335,9 @@ func loadImage(ctx context.Context, source clusters.ImageSource, ref string, nod
 	}()
 	loadErr := node.LoadImage(ctx, reader)
 	reader.CloseWithError(io.ErrClosedPipe) // a node that refuses leaves the rest unread
-	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, io.ErrClosedPipe) {
-		return saveErr
+	saveErr := <-saved
+	if loadErr != nil && errors.Is(saveErr, io.ErrClosedPipe) {
+		return loadErr // the engine could not go on because the node would not
 	}
-	return loadErr
+	return errors.Join(loadErr, saveErr)
 }

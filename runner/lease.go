@@ -20,6 +20,8 @@ const deleteLimit = 2 * time.Minute
 // set) is reset and never deleted.
 type lease struct {
 	provider clusters.Provider
+	// repair takes back what dead runs still owe on a cluster; it comes before reset, which would find it not as before.
+	repair   func(ctx context.Context, c *clusters.Cluster) error
 	reset    func(ctx context.Context, c *clusters.Cluster) error
 	progress *progress
 	// given is the name of a cluster that is up already; name is what ours is called.
@@ -28,11 +30,12 @@ type lease struct {
 	current *clusters.Cluster
 	key     string
 	dirty   bool
+	made    int // clusters, so far
 }
 
 // get returns a clean cluster of the given spec.
 func (l *lease) get(ctx context.Context, spec clusters.Spec) (*clusters.Cluster, error) {
-	spec.Name, spec.Image = l.name, l.image
+	spec.Image = l.image
 	key, err := specKey(spec)
 	if err != nil {
 		return nil, err
@@ -53,6 +56,8 @@ func (l *lease) get(ctx context.Context, spec clusters.Spec) (*clusters.Cluster,
 	if err := l.drop(ctx); err != nil {
 		return nil, err
 	}
+	l.made++
+	spec.Name = fmt.Sprintf("%s-%d", l.name, l.made) // a name of its own: ledgers know clusters by their names
 	l.progress.say("cluster %s: creating (%d control plane, %d workers, profile %s)",
 		spec.Name, spec.ControlPlanes, countWorkers(spec), spec.Profile)
 	began := time.Now()
@@ -68,14 +73,14 @@ func (l *lease) get(ctx context.Context, spec clusters.Spec) (*clusters.Cluster,
 
 // getGiven returns the cluster that the user named, if it can hold the scenario.
 func (l *lease) getGiven(ctx context.Context, spec clusters.Spec) (*clusters.Cluster, error) {
-	if l.current == nil {
-		cluster, err := l.provider.Get(ctx, l.given)
-		if err != nil {
+	cluster := l.current
+	if cluster == nil {
+		var err error
+		if cluster, err = l.provider.Get(ctx, l.given); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", l.given, err)
 		}
-		l.current, l.dirty = cluster, true // what ran on it before is not known
 	}
-	have := l.current.Spec
+	have := cluster.Spec
 	if have.Profile != spec.Profile {
 		return nil, fmt.Errorf("cluster %s has profile %s, the scenario asks for %s (run with --profile %s, or make one: "+
 			"rebound cluster create NAME --profile %s)", l.given, have.Profile, spec.Profile, have.Profile, spec.Profile)
@@ -89,6 +94,9 @@ func (l *lease) getGiven(ctx context.Context, spec clusters.Spec) (*clusters.Clu
 			return nil, fmt.Errorf("cluster %s lacks %d workers labelled %v", l.given, group.Count, group.Labels)
 		}
 	}
+	if l.current == nil { // it fits: from here on it is ours to use, and what ran on it before is not known
+		l.current, l.dirty = cluster, true
+	}
 	if err := l.clean(ctx); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", l.given, err)
 	}
@@ -101,6 +109,9 @@ func (l *lease) clean(ctx context.Context) error {
 		return nil
 	}
 	began := time.Now()
+	if err := l.repair(ctx, l.current); err != nil {
+		return err
+	}
 	if err := l.reset(ctx, l.current); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
@@ -126,11 +137,14 @@ func (l *lease) drop(ctx context.Context) error {
 	if l.current == nil {
 		return nil
 	}
+	// What we made goes, interrupted or not; release tries again what failed here.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteLimit)
+	defer cancel()
 	name := l.current.Name
-	l.current = nil
 	if err := l.provider.Delete(ctx, name); err != nil && !errors.Is(err, clusters.ErrNotFound) {
 		return fmt.Errorf("delete cluster %s: %w (take it back: rebound cluster delete %s)", name, err, name)
 	}
+	l.current = nil
 	l.progress.say("cluster %s: deleted", name)
 	return nil
 }

@@ -41,7 +41,11 @@ func (f *fakeProvider) Delete(_ context.Context, name string) error {
 }
 
 func newLease(f *fakeProvider, given string, reset error) *lease {
-	return &lease{provider: f, progress: newProgress(nil), name: "run-1", given: given,
+	return &lease{provider: f, progress: newProgress(nil), name: "run", given: given,
+		repair: func(context.Context, *clusters.Cluster) error {
+			f.calls = append(f.calls, "repair")
+			return nil
+		},
 		reset: func(context.Context, *clusters.Cluster) error {
 			f.calls = append(f.calls, "reset")
 			return reset
@@ -58,10 +62,10 @@ func TestLeaseReusesResetsAndRecreates(t *testing.T) {
 		specs []clusters.Spec
 		want  []string
 	}{
-		"same again is reset":      {nil, []clusters.Spec{spec("fast", 2), spec("fast", 2)}, []string{"create run-1", "reset", "delete run-1"}},
-		"another one is made anew": {nil, []clusters.Spec{spec("fast", 2), spec("fast", 3)}, []string{"create run-1", "delete run-1", "create run-1", "delete run-1"}},
+		"same again is reset":      {nil, []clusters.Spec{spec("fast", 2), spec("fast", 2)}, []string{"create run-1", "repair", "reset", "delete run-1"}},
+		"another one is made anew": {nil, []clusters.Spec{spec("fast", 2), spec("fast", 3)}, []string{"create run-1", "delete run-1", "create run-2", "delete run-2"}},
 		"a mismatch after reset likewise": {clusters.ErrNotAsBefore, []clusters.Spec{spec("fast", 2), spec("fast", 2)},
-			[]string{"create run-1", "reset", "delete run-1", "create run-1", "delete run-1"}},
+			[]string{"create run-1", "repair", "reset", "delete run-1", "create run-2", "delete run-2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeProvider{up: map[string]*clusters.Cluster{}}
@@ -92,7 +96,7 @@ func TestLeaseNeverDeletesAGivenCluster(t *testing.T) {
 	if err := l.release(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"reset", "reset"}; !slices.Equal(f.calls, want) || f.up["mine"] == nil {
+	if want := []string{"repair", "reset", "repair", "reset"}; !slices.Equal(f.calls, want) || f.up["mine"] == nil {
 		t.Errorf("calls %q, want %q, and the cluster left up", f.calls, want)
 	}
 }
@@ -104,8 +108,12 @@ func TestLeaseRefusesAGivenClusterThatDoesNotFit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeProvider{up: map[string]*clusters.Cluster{"mine": {Name: "mine", Spec: spec("fast", 2)}}}
-			if _, err := newLease(f, "mine", nil).get(t.Context(), s); err == nil {
+			l := newLease(f, "mine", nil)
+			if _, err := l.get(t.Context(), s); err == nil {
 				t.Error("a cluster that does not fit was handed out")
+			}
+			if err := l.release(t.Context(), false); err != nil || len(f.calls) > 0 {
+				t.Errorf("a cluster that was refused was touched: %q, %v", f.calls, err)
 			}
 		})
 	}

@@ -17,6 +17,7 @@ func (c *call) reportRun(p *play, out *outcome) reports.Run {
 		Probes: reports.ProbesOf(out.timeline), Objectives: reports.ObjectivesOf(out.objectives, out.results),
 		Chains: reports.ChainsOf(out.timeline), BlindSeconds: reports.BlindSeconds(out.timeline)}
 	run.Verdict, run.Reason = judgeRun(out)
+	run.Broken = out.failure != nil
 	if out.relapse != nil {
 		run.Objectives = append(run.Objectives, relapsed(p.plan, out.relapse))
 	}
@@ -33,7 +34,7 @@ func (c *call) reportRun(p *play, out *outcome) reports.Run {
 // steady state did not come back; else that of its objectives.
 func judgeRun(out *outcome) (assertions.Verdict, string) {
 	if out.failure != nil {
-		return assertions.Unknown, failureText(out.failure)
+		return assertions.Unknown, failureText(out)
 	}
 	verdict, reason := assertions.CombineResults(out.results)
 	if out.relapse != nil {
@@ -43,12 +44,15 @@ func judgeRun(out *outcome) (assertions.Verdict, string) {
 	return verdict, reason
 }
 
-func failureText(err error) string {
+func failureText(out *outcome) string {
 	var signal Interruption
-	if errors.As(err, &signal) {
-		return "interrupted (" + string(signal) + "); what was broken is healed"
+	if !errors.As(out.failure, &signal) {
+		return out.failure.Error()
 	}
-	return err.Error()
+	if len(out.leftovers) > 0 {
+		return "interrupted (" + string(signal) + "); what could not be healed is listed"
+	}
+	return "interrupted (" + string(signal) + "); what was broken is healed"
 }
 
 // relapsed is the objective that nobody has to write: after healing, the steady state comes back.
@@ -93,14 +97,18 @@ func writeTimeline(path string, tl assertions.Timeline) (err error) {
 	return nil
 }
 
-// statistics sums up each objective that is measured in seconds over a scenario's runs.
+// statistics sums up each objective that is measured in seconds over a scenario's runs. A run that did not go as planned
+// shows nothing; one whose value is not known counts as such.
 func statistics(plan *Plan, runs []reports.Run) []reports.Statistics {
 	var out []reports.Statistics
 	for _, o := range plan.scenario.Spec.Objectives {
 		var results []assertions.Result
 		for _, run := range runs {
+			if run.Broken {
+				continue
+			}
 			for _, measured := range run.Objectives {
-				if measured.Name == o.Name && measured.LoSeconds != nil {
+				if measured.Name == o.Name && measured.LimitSeconds != nil {
 					results = append(results, reports.ResultOf(measured))
 				}
 			}

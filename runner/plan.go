@@ -23,7 +23,7 @@ type Plan struct {
 	Cluster  clusters.Spec `json:"cluster"`
 	Requires []string      `json:"requires,omitempty"`
 	Steps    []PlannedStep `json:"steps"`
-	// LongestSeconds bounds one repeat from the steady state to the last undo.
+	// LongestSeconds bounds one repeat from the steady state to its end, deploying and cleaning up not counted.
 	LongestSeconds float64 `json:"longestSeconds"`
 
 	scenario *scenarios.Scenario
@@ -45,6 +45,8 @@ type PlannedStep struct {
 	duration time.Duration // of `for:`; zero where there is none
 	deadline time.Duration
 	within   time.Duration // of `when:`
+	// watch is the longest that an objective of the step is watched for, from the step's start.
+	watch time.Duration
 }
 
 // Plan works out what a scenario will do under a profile ("" means the scenario's own). It touches nothing.
@@ -74,7 +76,12 @@ func (r *Runner) Plan(s *scenarios.Scenario, profile string) (*Plan, error) {
 			return nil, fmt.Errorf("scenario %s, step %s: %w", s.Metadata.Name, step.Name, err)
 		}
 		p.Steps = append(p.Steps, planned)
-		longest += planned.deadline + planned.within
+		longest += planned.watch + planned.within
+		for _, wait := range []*values.Duration{step.At, step.Delay} {
+			if wait != nil {
+				longest += time.Duration(*wait)
+			}
+		}
 	}
 	p.LongestSeconds = longest.Seconds()
 	return p, nil
@@ -88,6 +95,7 @@ func (r *Runner) planStep(s *scenarios.Scenario, i int, step scenarios.Step, pro
 	}
 	planned := PlannedStep{Name: step.Name, Type: step.Type, Starts: describeStart(s, i), Target: describeTarget(step.Target),
 		Changes: fault.Changes, Undo: fault.Undoes, fault: fault, deadline: limit + undoMargin}
+	planned.watch = planned.deadline
 	if step.For != nil {
 		duration, ok := step.For.For(profile)
 		if !ok {
@@ -95,6 +103,7 @@ func (r *Runner) planStep(s *scenarios.Scenario, i int, step scenarios.Step, pro
 		}
 		planned.duration = time.Duration(duration)
 		planned.deadline = planned.duration
+		planned.watch += planned.duration // objectives may count from its end
 	}
 	if step.Within != nil {
 		within, ok := step.Within.For(profile)
@@ -217,7 +226,7 @@ func (p *Plan) WriteText(out io.Writer) error {
 		fmt.Fprintf(&b, "     changes  %s\n     undo     %s, by %.0f s after its start\n", s.Changes, s.Undo,
 			s.DeadlineSeconds)
 	}
-	fmt.Fprintf(&b, "  longest  %.0f s from the steady state to the last undo\n", p.LongestSeconds)
+	fmt.Fprintf(&b, "  longest  %.0f s from the steady state to the end\n", p.LongestSeconds)
 	_, err := io.WriteString(out, b.String())
 	return err
 }

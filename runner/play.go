@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -83,16 +84,12 @@ func (c *call) newPlay(ctx context.Context, plan *Plan, cluster *clusters.Cluste
 	if err != nil {
 		return nil, err
 	}
-	w := &world{kube: k, cluster: cluster}
-	if err := repairDead(ctx, dir, cluster.Name, c.runner.Faults, w, c.progress); err != nil {
-		return nil, err
-	}
 	ledger, err := injectors.CreateLedger(ctx, dir, injectors.Header{Run: id, Cluster: cluster.Name,
-		Kubeconfig: cluster.Kubeconfig, Version: c.runner.Version})
+		Provider: c.runner.ProviderName, Kubeconfig: cluster.Kubeconfig, Version: c.runner.Version})
 	if err != nil {
 		return nil, err
 	}
-	p := &play{plan: plan, provider: c.runner.Provider, cluster: cluster, kube: k, world: w, ledger: ledger, faults: c.runner.Faults, id: id,
+	p := &play{plan: plan, provider: c.runner.Provider, cluster: cluster, kube: k, world: &world{kube: k, cluster: cluster}, ledger: ledger, faults: c.runner.Faults, id: id,
 		index: index, progress: c.progress, program: c.program}
 	for i, planned := range plan.Steps {
 		p.steps = append(p.steps, newStepRun(planned, i))
@@ -106,17 +103,19 @@ func (c *call) newPlay(ctx context.Context, plan *Plan, cluster *clusters.Cluste
 func (p *play) do(ctx context.Context) *outcome {
 	out := &outcome{spent: map[string]time.Duration{}, undo: map[string]string{}}
 	began := time.Now()
-	out.failure = p.attempt(ctx, out)
+	out.failure = shielded(func() error { return p.attempt(ctx, out) })
 	healing := time.Now()
 	p.heal(ctx, out)
 	out.spent["heal"] = time.Since(healing)
 	// A twin is missed on purpose: whether it comes back shows nothing.
 	if out.failure == nil && p.plan.twin == nil && len(out.leftovers) == 0 {
 		again := time.Now()
-		if _, err := p.awaitSteady(ctx); ctx.Err() != nil {
-			out.failure = context.Cause(ctx)
-		} else if err != nil {
+		_, err := p.awaitSteady(ctx)
+		switch {
+		case errors.Is(err, errNotSteady):
 			out.relapse = err
+		case err != nil:
+			out.failure = fmt.Errorf("steady again: %w", err)
 		}
 		out.spent["steadyAgain"] = time.Since(again)
 	}
@@ -193,9 +192,6 @@ func (r resolver) NodeNames(name string) ([]string, error) {
 	p := r.play
 	p.bindMu.Lock()
 	defer p.bindMu.Unlock()
-	if objects, ok := p.binder.bound[name]; ok {
-		return nodeNames(objects), nil
-	}
 	if rule, ok := p.plan.scenario.Spec.Targets[name]; ok {
 		objects, err := p.binder.choose(r.ctx, name, rule)
 		if err != nil {
@@ -253,9 +249,9 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 	finished := make(chan struct{})
 	for _, s := range p.steps {
 		steps.Go(func() {
-			if err := p.perform(ctx, s); err != nil {
+			if err := shielded(func() error { return p.perform(ctx, s) }); err != nil {
+				cancel(err) // before those that wait for this step learn of it: the first cause is the one that is told
 				s.fail(err)
-				cancel(err)
 			}
 		})
 	}
@@ -263,7 +259,7 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 		steps.Wait()
 		close(finished)
 	}()
-	return p.watch(ctx, func(tl assertions.Timeline) bool {
+	err := p.watch(ctx, func(tl assertions.Timeline) bool {
 		// The condition is a limit that has to hold; what is not known breaks off nothing.
 		if abort != nil && assertions.Evaluate(tl, *abort, nil, tl.End) == assertions.False {
 			cancel(errAborted)
@@ -271,11 +267,25 @@ func (p *play) observe(ctx context.Context, objectives []assertions.Objective) e
 		}
 		select {
 		case <-finished:
-			return p.settled(tl, objectives)
+			return ctx.Err() == nil && p.settled(tl, objectives)
 		default:
 			return false
 		}
 	})
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// shielded turns a panic into an error: whatever an injector or a judgement does, what is owed is healed.
+func shielded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // settled tells whether watching on can change no verdict. Objectives that only bound what happens meanwhile (keeps,
@@ -303,8 +313,9 @@ func (p *play) collect(ctx context.Context, out *outcome) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
 	if p.recorder != nil {
-		if err := p.recorder.Stop(ctx); err != nil && out.failure == nil {
-			out.failure = fmt.Errorf("recorder: %w", err)
+		// What Stop could not clean up is the next reset's; what it could not read is a gap in the timeline.
+		if err := p.recorder.Stop(ctx); err != nil {
+			p.note(fmt.Errorf("stop the recorder: %w", err))
 		}
 		out.timeline = p.recorder.Timeline()
 		out.timeline.Run, out.timeline.Scenario = p.id, p.plan.Scenario
@@ -312,8 +323,8 @@ func (p *play) collect(ctx context.Context, out *outcome) {
 	for _, o := range out.objectives {
 		out.results = append(out.results, assertions.Judge(out.timeline, o))
 	}
-	if err := p.ledger.Close(); err != nil && out.failure == nil {
-		out.failure = fmt.Errorf("ledger: %w", err)
+	if err := p.ledger.Close(); err != nil {
+		p.note(fmt.Errorf("close the ledger: %w", err))
 	}
 }
 

@@ -116,7 +116,9 @@ func (p *play) targetableNodes(ctx context.Context) (map[string]bool, error) {
 		if rule.Nodes == nil {
 			continue
 		}
-		nodes, err := p.binder.nodes(ctx, *rule.Nodes)
+		anywhere := *rule.Nodes
+		anywhere.Hosting = "" // where pods will be is not known yet
+		nodes, err := p.binder.nodes(ctx, anywhere)
 		if err != nil {
 			return nil, fmt.Errorf("step %s: %w", step.Name, err)
 		}

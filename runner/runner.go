@@ -100,7 +100,7 @@ func (r *Runner) Run(ctx context.Context, request Request) (*reports.Report, err
 			ID: id, StartedAt: time.Now().UTC(), Version: r.Version, Commit: r.Commit, Seed: seed, Host: host(ctx, r.Provider),
 		}},
 	}
-	c.lease = &lease{provider: r.Provider, reset: r.Reset, progress: c.progress, given: request.Cluster,
+	c.lease = &lease{provider: r.Provider, repair: c.repairDead, reset: r.Reset, progress: c.progress, given: request.Cluster,
 		name: "run-" + id, image: request.NodeImage}
 	c.play(ctx, plans)
 	return c.finish(ctx), nil
@@ -113,7 +113,12 @@ func (r *Runner) plans(request Request) ([]*Plan, error) {
 		return nil, errors.New("no scenario is named")
 	}
 	var out []*Plan
+	named := map[string]bool{}
 	for _, s := range request.Scenarios {
+		if named[s.Metadata.Name] {
+			return nil, fmt.Errorf("two scenarios are called %s: their reports could not be told apart", s.Metadata.Name)
+		}
+		named[s.Metadata.Name] = true
 		plan, err := r.Plan(s, request.Profile)
 		if err != nil {
 			return nil, err
@@ -149,6 +154,8 @@ type call struct {
 	lease    *lease
 	report   *reports.Report
 	plays    int // repeats begun, over all scenarios
+	// stopped says why nothing more is run; empty while the call goes on.
+	stopped string
 }
 
 // play runs every plan. Once ctx has ended the rest is reported as not run.
@@ -158,6 +165,10 @@ func (c *call) play(ctx context.Context, plans []*Plan) {
 		for index := 1; index <= plan.Repeat; index++ {
 			if ctx.Err() != nil {
 				scenario.Reason = "not run: " + context.Cause(ctx).Error()
+				break
+			}
+			if c.stopped != "" {
+				scenario.Reason = "not run: " + c.stopped
 				break
 			}
 			done := c.repeat(ctx, plan, index, &scenario)
@@ -189,9 +200,12 @@ func (c *call) repeat(ctx context.Context, plan *Plan, index int, scenario *repo
 		return true
 	}
 	c.describeCluster(cluster, scenario)
-	if missing := c.missing(ctx, plan, cluster); missing != "" {
-		scenario.Verdict, scenario.Reason = assertions.NotApplicable, missing
-		c.progress.say("%s: not applicable: %s", plan.Scenario, missing)
+	if err := c.missing(ctx, plan, cluster); err != nil {
+		scenario.Reason = err.Error()
+		if errors.Is(err, ErrMissing) {
+			scenario.Verdict = assertions.NotApplicable
+		}
+		c.progress.say("%s: %v", plan.Scenario, err)
 		return true
 	}
 	c.lease.dirty = true
@@ -204,10 +218,18 @@ func (c *call) repeat(ctx context.Context, plan *Plan, index int, scenario *repo
 	outcome := played.do(ctx)
 	run := c.reportRun(played, outcome)
 	scenario.Runs = append(scenario.Runs, run)
-	scenario.Images = outcome.images
+	if outcome.images != nil {
+		scenario.Images = outcome.images
+	}
 	c.report.Leftovers = append(c.report.Leftovers, outcome.leftovers...)
 	c.progress.say("%s: run %d: %s%s", plan.Scenario, index, run.Verdict, parenthesis(run.Reason))
-	return len(outcome.leftovers) > 0
+	if c.request.Keep && (run.Verdict != assertions.Met) == (plan.twin == nil) {
+		c.stopped = "the run before is kept to be looked into"
+	}
+	if len(outcome.leftovers) > 0 { // nothing more is broken where something is still owed
+		c.stopped = "an undo is still owed"
+	}
+	return c.stopped != ""
 }
 
 // conclude gives a scenario its verdict and, over several runs, its statistics.
@@ -221,6 +243,10 @@ func (c *call) conclude(plan *Plan, s *reports.Scenario) {
 	}
 	verdict, from := assertions.Combine(verdicts...)
 	s.Verdict, s.Statistics = verdict, statistics(plan, s.Runs)
+	if len(s.Runs) < plan.Repeat { // repeats that never ran are no pass
+		s.Verdict, _ = assertions.Combine(verdict, assertions.Unknown)
+		s.Reason = fmt.Sprintf("only %d of %d runs%s", len(s.Runs), plan.Repeat, parenthesis(s.Reason))
+	}
 	if from >= 0 && s.Reason == "" {
 		s.Reason = s.Runs[from].Reason
 	}
@@ -232,6 +258,9 @@ func (c *call) conclude(plan *Plan, s *reports.Scenario) {
 // judgeTwin turns a twin's outcome round: it is met when the weak variant was caught missing the objective it should.
 func judgeTwin(twin *scenarios.Twin, runs []reports.Run) (assertions.Verdict, string) {
 	for _, run := range runs {
+		if run.Broken {
+			return assertions.Unknown, run.Reason
+		}
 		for _, o := range run.Objectives {
 			if o.Name != twin.Misses {
 				continue
@@ -252,14 +281,16 @@ func judgeTwin(twin *scenarios.Twin, runs []reports.Run) (assertions.Verdict, st
 // finish gives the cluster back and closes the report.
 func (c *call) finish(ctx context.Context) *reports.Report {
 	c.report.Conclude()
-	keep := c.request.Keep && c.report.Verdict != assertions.Met
+	keep := c.stopped != ""
 	if err := c.lease.release(ctx, keep); err != nil {
 		c.progress.say("%v", err)
 	}
 	if keep && c.lease.current != nil {
 		name := c.lease.current.Name
-		c.progress.say("cluster %s is kept: export KUBECONFIG=%s; later: rebound cluster delete %s", name,
-			c.lease.current.Kubeconfig, name)
+		c.progress.say("cluster %s is kept: export KUBECONFIG=%s", name, c.lease.current.Kubeconfig)
+		if c.request.Cluster == "" {
+			c.progress.say("once you have looked: rebound cluster delete %s", name)
+		}
 	}
 	var signal Interruption
 	if errors.As(context.Cause(ctx), &signal) {
@@ -283,30 +314,39 @@ func (c *call) describeCluster(cluster *clusters.Cluster, scenario *reports.Scen
 		c.report.Cluster = described
 	}
 	if c.report.Cluster.Name != cluster.Name {
-		scenario.Cluster = cluster.Name
+		scenario.Cluster = described
 	}
 }
 
-// missing says which of a plan's requirements the cluster lacks; empty means none.
-func (c *call) missing(ctx context.Context, plan *Plan, cluster *clusters.Cluster) string {
+// missing returns what a plan's requirements come to on a cluster: nil, ErrMissing, or that it could not be found out.
+func (c *call) missing(ctx context.Context, plan *Plan, cluster *clusters.Cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanLimit)
+	defer cancel()
 	for _, name := range plan.Requires {
 		if err := c.runner.Requirements[name](ctx, cluster); err != nil {
-			return fmt.Sprintf("requires %s: %v", name, err)
+			return fmt.Errorf("requires %s: %w", name, err)
 		}
 	}
-	return ""
+	return nil
 }
 
-// Requirement tells whether a cluster has what a scenario needs; its error says what is not there.
+// ErrMissing: a cluster surely lacks what a scenario requires, so that it is not applicable there.
+var ErrMissing = errors.New("not there")
+
+// Requirement tells whether a cluster has what a scenario needs: nil, an ErrMissing that says what is not there, or any
+// other error where that could not be found out.
 type Requirement func(ctx context.Context, c *clusters.Cluster) error
 
 // Requirements returns what `requires:` may name.
 func Requirements() map[string]Requirement {
 	return map[string]Requirement{
 		"node-access": func(ctx context.Context, c *clusters.Cluster) error {
+			if len(c.Nodes) == 0 {
+				return fmt.Errorf("%w: its nodes cannot be entered", ErrMissing)
+			}
 			for _, node := range c.Nodes {
 				if _, err := node.Exec(ctx, "true"); err != nil {
-					return fmt.Errorf("node %s cannot be entered: %w", node.Name(), err)
+					return fmt.Errorf("enter node %s: %w", node.Name(), err)
 				}
 			}
 			return nil
@@ -382,6 +422,8 @@ func host(ctx context.Context, provider clusters.Provider) reports.Host {
 		h.Kernel = strings.TrimSpace(string(release))
 	}
 	if d, ok := provider.(describer); ok {
+		ctx, cancel := context.WithTimeout(ctx, cleanLimit)
+		defer cancel()
 		if engine, err := d.Engine(ctx); err == nil {
 			h.Engine = engine
 		}

@@ -15,8 +15,9 @@ import (
 	"github.com/rebound-chaos/rebound/scenarios"
 )
 
-// effectLimit is how long a fault may take to prove its effect.
-const effectLimit = 30 * time.Second
+// effectLimit is how long a fault may take to prove its effect, where its deadline is not later: an injector's own limit
+// should come first, for it says what was missing.
+const effectLimit = 2 * time.Minute
 
 // errNoEffect: a fault could not show that it bit.
 var errNoEffect = errors.New("no proof of effect")
@@ -65,7 +66,9 @@ func (p *play) perform(ctx context.Context, s *stepRun) error {
 	if err := waitFor(ctx, at+s.planned.duration-p.now()); err != nil {
 		return err
 	}
-	p.healStep(ctx, s)
+	if left := p.healStep(ctx, s); len(left) > 0 {
+		return fmt.Errorf("step %s is not healed: %w", name, left[0].Err)
+	}
 	return nil
 }
 
@@ -77,7 +80,7 @@ func (p *play) prove(ctx context.Context, s *stepRun, injector injectors.Injecto
 		s.effective.open(nil)
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, effectLimit, errNoEffect)
+	ctx, cancel := context.WithTimeoutCause(ctx, max(effectLimit, s.planned.deadline), errNoEffect)
 	defer cancel()
 	if err := effective.Effective(ctx, p.world, target); err != nil {
 		return fmt.Errorf("%w: %w", errNoEffect, err)
@@ -170,7 +173,12 @@ func (p *play) heal(ctx context.Context, out *outcome) {
 		}
 		for _, l := range left {
 			out.leftovers = append(out.leftovers, reports.Leftover{Step: s.planned.Name, Object: l.Step.Target.String(),
-				Undo: l.Step.Kind, Error: l.Err.Error(), Ledger: l.Ledger, Repair: "rebound repair --cluster " + p.cluster.Name})
+				Undo: l.Step.Kind, Error: l.Err.Error(), Ledger: l.Ledger, Repair: p.repairCommand()})
 		}
 	}
+}
+
+// repairCommand is what takes back what is still owed: the next run on the cluster does so before anything else.
+func (p *play) repairCommand() string {
+	return fmt.Sprintf("rebound run %s --cluster %s", p.plan.scenario.Metadata.Name, p.cluster.Name)
 }

@@ -54,9 +54,18 @@ func (b *binder) bind(ctx context.Context, step string, t *scenarios.Target) ([]
 	if err != nil {
 		return nil, fmt.Errorf("step %s: %w", step, err)
 	}
-	objects, err := b.choose(ctx, step, rule)
+	salt := step
+	if t.Name != "" { // a named target means the same objects wherever it is named
+		salt = t.Name
+	}
+	objects, err := b.choose(ctx, salt, rule)
 	if err != nil {
 		return nil, fmt.Errorf("step %s: %w", step, err)
+	}
+	if limit := b.capShare; limit < 1 {
+		if err := b.capped(ctx, rule, objects); err != nil {
+			return nil, fmt.Errorf("step %s: %w", step, err)
+		}
 	}
 	b.bound[step] = objects
 	return objects, nil
@@ -114,10 +123,6 @@ func (b *binder) take(salt string, candidates []injectors.Object, take values.Ta
 	if n > len(candidates) {
 		return nil, fmt.Errorf("the rule selects %d objects, %d are to be taken: %w", len(candidates), n, ErrNoTarget)
 	}
-	if limit := b.capShare * float64(len(candidates)); float64(n) > limit {
-		return nil, fmt.Errorf("%d of %d objects is more than the %.0f %% that may be hit on this cluster: %w",
-			n, len(candidates), b.capShare*100, ErrNoTarget)
-	}
 	h := fnv.New64a()
 	h.Write([]byte(salt)) // a hash never fails to write
 	generator := rand.New(rand.NewPCG(uint64(b.seed), h.Sum64()))
@@ -127,6 +132,20 @@ func (b *binder) take(salt string, candidates []injectors.Object, take values.Ta
 	}
 	slices.SortFunc(chosen, func(x, y injectors.Object) int { return strings.Compare(x.Name, y.Name) })
 	return chosen, nil
+}
+
+// capped refuses a step that would hit more than the share of its candidates that may be hit on this cluster. Rules that
+// only name something (a vantage, an exception) hit nothing.
+func (b *binder) capped(ctx context.Context, rule scenarios.Rule, chosen []injectors.Object) error {
+	candidates, err := b.candidates(ctx, rule)
+	if err != nil {
+		return err
+	}
+	if float64(len(chosen)) > b.capShare*float64(len(candidates)) {
+		return fmt.Errorf("%d of %d objects is more than the %.0f %% that may be hit on this cluster: %w",
+			len(chosen), len(candidates), b.capShare*100, ErrNoTarget)
+	}
+	return nil
 }
 
 func (b *binder) pods(ctx context.Context, s values.Selector) ([]injectors.Object, error) {

@@ -33,22 +33,47 @@ func ledgerDir() (string, error) {
 	return filepath.Join(state, "ledgers"), nil
 }
 
-// repairDead takes back what dead runs still owe on this cluster, before anything new is broken.
-func repairDead(ctx context.Context, dir, cluster string, faults injectors.Registry, w injectors.World, out *progress) (
-	err error) {
-	dead, err := injectors.Dead(dir)
-	for _, ledger := range dead {
-		if ledger.Header().Cluster == cluster {
-			out.say("cluster %s: repairing what run %s left behind (%d undos)", cluster, ledger.Header().Run,
-				len(ledger.Owed()))
-			for _, left := range injectors.ReplayLedger(ctx, ledger, faults, w) {
-				err = errors.Join(err, fmt.Errorf("still owed by run %s: %v", ledger.Header().Run, left))
-			}
-		}
-		err = errors.Join(err, ledger.Close())
+// repairDead takes back what dead runs still owe on a cluster, before anything new is broken on it. Ledgers that are about
+// other clusters are let go at once; what is wrong with those is told, and is not this run's business.
+func (c *call) repairDead(ctx context.Context, cluster *clusters.Cluster) (err error) {
+	dir, err := ledgerDir()
+	if err != nil {
+		return err
 	}
+	dead, err := injectors.Dead(dir)
+	if err != nil {
+		c.progress.say("ledgers of dead runs: %v", err)
+	}
+	var own []*injectors.Ledger
+	for _, ledger := range dead {
+		if ledger.Header().Cluster == cluster.Name {
+			own = append(own, ledger)
+		} else if err := ledger.Close(); err != nil {
+			c.progress.say("ledger of run %s: %v", ledger.Header().Run, err)
+		}
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	config, err := cluster.RESTConfig()
 	if err != nil {
 		return fmt.Errorf("repair of dead runs: %w", err)
+	}
+	k, err := newKube(config)
+	if err != nil {
+		return fmt.Errorf("repair of dead runs: %w", err)
+	}
+	var failed error
+	for _, ledger := range own {
+		run := ledger.Header().Run
+		c.progress.say("cluster %s: repairing what run %s left behind (%d undos)", cluster.Name, run, len(ledger.Owed()))
+		for _, left := range injectors.ReplayLedger(ctx, ledger, c.runner.Faults, &world{kube: k, cluster: cluster}) {
+			failed = errors.Join(failed, fmt.Errorf("still owed by run %s: %v", run, left))
+		}
+		failed = errors.Join(failed, ledger.Close())
+	}
+	if failed != nil {
+		return fmt.Errorf("repair of dead runs: %w", failed)
 	}
 	return nil
 }

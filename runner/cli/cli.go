@@ -64,7 +64,7 @@ func Main(ctx context.Context, config *Config, args []string) int {
 	for {
 		select {
 		case err := <-done:
-			return config.conclude(err)
+			return config.conclude(err, first)
 		case name := <-config.Signals:
 			if first != "" {
 				fmt.Fprintf(config.Stderr, "rebound: %s again: leaving at once; what is still owed stands in the ledger\n", name)
@@ -79,29 +79,26 @@ func Main(ctx context.Context, config *Config, args []string) int {
 	}
 }
 
-// conclude turns a command's error into the exit code, and tells it where nobody has yet.
-func (c *Config) conclude(err error) int {
+// conclude turns a command's error into the exit code, and tells it where nobody has yet. signal names the one that ended
+// the command, if any: its code stands for every failure that has none of its own.
+func (c *Config) conclude(err error, signal string) int {
 	if err == nil {
 		return reports.ExitMet
 	}
 	code := reports.ExitUsage
+	if signal != "" {
+		code = signalCode(signal)
+	}
 	var coded *codeError
 	if errors.As(err, &coded) {
-		code = coded.code
+		if signal == "" || coded.err == nil { // a report's code has weighed the signal already
+			code = coded.code
+		}
 		if coded.err == nil {
 			return code
 		}
 	}
 	fmt.Fprintf(c.Stderr, "rebound: %v\n", err)
-	return code
-}
-
-// codeOf is the exit code of a command that failed without a report: that of the signal that ended it, else code.
-func codeOf(ctx context.Context, code int) int {
-	var signal runner.Interruption
-	if errors.As(context.Cause(ctx), &signal) {
-		return signalCode(string(signal))
-	}
 	return code
 }
 

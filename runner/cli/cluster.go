@@ -65,7 +65,7 @@ func newClusterCreate(config *Config) *cobra.Command {
 			began := time.Now()
 			cluster, err := p.Create(cmd.Context(), spec)
 			if err != nil {
-				return exit(codeOf(cmd.Context(), reports.ExitNotInjected), fmt.Errorf("cluster %s: %w", args[0], err))
+				return exit(reports.ExitNotInjected, fmt.Errorf("cluster %s: %w", args[0], err))
 			}
 			_, err = fmt.Fprintf(config.Stdout, "cluster %s is usable after %.1f s (Kubernetes %s, profile %s)\n  kubeconfig: %s\n",
 				cluster.Name, time.Since(began).Seconds(), cluster.KubernetesVersion, profile, cluster.Kubeconfig)
@@ -145,7 +145,7 @@ func newClusterDelete(config *Config) *cobra.Command {
 				fmt.Fprintf(config.Stdout, "cluster %s is deleted\n", name)
 			}
 			if failed != nil {
-				return exit(codeOf(cmd.Context(), reports.ExitNotInjected), failed)
+				return exit(reports.ExitNotInjected, failed)
 			}
 			return nil
 		},

@@ -75,6 +75,9 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 		if !ok || key == "" {
 			return nil, fmt.Errorf("%s %q: want NAME=VALUE", flag, text)
 		}
+		if _, twice := out[key]; twice {
+			return nil, fmt.Errorf("%s %s is given twice", flag, key)
+		}
 		out[key] = value
 	}
 	return out, nil
@@ -142,20 +145,28 @@ func (f *runFlags) run(cmd *cobra.Command, config *Config, names []string) error
 	config.heals.Store(true)
 	report, err := r.Run(ctx, request)
 	if err != nil {
-		return exit(codeOf(ctx, codeOfRun(err)), err)
+		return exit(codeOfRun(err), err)
 	}
 	path, err := report.Write(f.out)
 	if err != nil {
-		return exit(max(report.ExitCode, reports.ExitNotInjected), err)
+		return exit(untold(report), err)
 	}
 	if err := f.print(config, report); err != nil {
-		return exit(max(report.ExitCode, reports.ExitNotInjected), err)
+		return exit(untold(report), err)
 	}
 	fmt.Fprintf(config.Stderr, "report: %s\n", filepath.Clean(path))
 	if report.ExitCode != reports.ExitMet {
 		return exit(report.ExitCode, nil)
 	}
 	return nil
+}
+
+// untold is the exit code of a run whose report could not be delivered: its own, but never a pass.
+func untold(report *reports.Report) int {
+	if report.ExitCode == reports.ExitMet {
+		return reports.ExitUnknown
+	}
+	return report.ExitCode
 }
 
 // codeOfRun is the exit code of a run without a report: a scenario that cannot be planned is the user's, the rest means

@@ -101,6 +101,9 @@ func newPlan(config *Config) *cobra.Command {
 		Use:   "plan [NAME...]",
 		Short: "Show what scenarios would do: victims by rule, changes, undos, deadlines; changes nothing",
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if format != "text" && format != "json" {
+				return fmt.Errorf("-o %q: want text or json", format)
+			}
 			loaded, err := s.load(cmd, config, names)
 			if err != nil {
 				return err
