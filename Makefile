@@ -37,8 +37,7 @@ endif
 
 .PHONY: chaos
 chaos: engine node-image build ## Break real clusters on purpose; report in out/ (TIER=smoke, SCENARIOS="…", CLUSTER=name)
-	bin/rebound run $(SCENARIOS) --out $(OUT) $(if $(TIER),--label tier=$(TIER)) $(if $(CLUSTER),--cluster $(CLUSTER)) \
-	  $(if $(REPEAT),--repeat $(REPEAT))
+	@bin/rebound run $(SCENARIOS) --out $(OUT) $(if $(TIER),--label tier=$(TIER)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REPEAT),--repeat $(REPEAT))
 
 .PHONY: test
 test: test-short test-real ## Run every test; those that need one make a real cluster

@@ -243,12 +243,13 @@ func (c *call) conclude(plan *Plan, s *reports.Scenario) {
 	}
 	verdict, from := assertions.Combine(verdicts...)
 	s.Verdict, s.Statistics = verdict, statistics(plan, s.Runs)
-	if len(s.Runs) < plan.Repeat { // repeats that never ran are no pass
-		s.Verdict, _ = assertions.Combine(verdict, assertions.Unknown)
-		s.Reason = fmt.Sprintf("only %d of %d runs%s", len(s.Runs), plan.Repeat, parenthesis(s.Reason))
-	}
-	if from >= 0 && s.Reason == "" {
+	why := s.Reason // why repeats are missing, where they are
+	if from >= 0 {
 		s.Reason = s.Runs[from].Reason
+	}
+	if missing := plan.Repeat - len(s.Runs); missing > 0 { // repeats that never ran are no pass
+		s.Verdict, _ = assertions.Combine(verdict, assertions.Unknown)
+		s.Reason += fmt.Sprintf("; only %d of %d runs%s", len(s.Runs), plan.Repeat, parenthesis(why))
 	}
 	if plan.twin != nil {
 		s.Verdict, s.Reason = judgeTwin(plan.twin, s.Runs)

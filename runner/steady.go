@@ -13,7 +13,7 @@ import (
 // errNotSteady: the steady state was not reached in time, or did not hold.
 var errNotSteady = errors.New("no steady state")
 
-// awaitSteady returns the moment since which the steady state has held for its whole hold.
+// awaitSteady returns once the steady state has held for its whole hold, and the moment of that.
 func (p *play) awaitSteady(ctx context.Context) (time.Duration, error) {
 	steady := p.plan.scenario.Spec.Steady
 	if steady == nil {
@@ -30,7 +30,11 @@ func (p *play) awaitSteady(ctx context.Context) (time.Duration, error) {
 		return ok && tl.End-since >= time.Duration(steady.Hold)
 	})
 	if errors.Is(err, errNotSteady) {
-		err = fmt.Errorf("%w within %s: %s", err, steady.Within, whatFails(p.recorder.Snapshot(), condition))
+		why := whatFails(p.recorder.Snapshot(), condition)
+		if why == "" {
+			why = fmt.Sprintf("it holds by now, but did not for %s", steady.Hold)
+		}
+		err = fmt.Errorf("%w within %s: %s", err, steady.Within, why)
 	}
 	return p.now(), err
 }
@@ -123,7 +127,7 @@ func describeLastSample(tl assertions.Timeline, probe string) string {
 		case last.Status != 0:
 			return fmt.Sprintf("fails (%s, status %d)", last.Error, last.Status)
 		}
-		return fmt.Sprintf("fails (%s)", last.Error)
+		return fmt.Sprintf("fails (%s)", last.Error) // a failure without a status always has a class
 	}
 	return "has no samples"
 }

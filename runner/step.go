@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,7 +49,7 @@ func (p *play) perform(ctx context.Context, s *stepRun) error {
 		Victims: victims, At: at})
 	s.undo = injectors.NewUndo(p.ledger, p.faults, name)
 	s.started.open(nil)
-	if err := injector.Inject(ctx, p.world, target, s.undo); err != nil {
+	if err := p.inject(ctx, s, injector, target); err != nil {
 		return fmt.Errorf("step %s: %w", name, err)
 	}
 	done := p.now()
@@ -72,6 +73,16 @@ func (p *play) perform(ctx context.Context, s *stepRun) error {
 	return nil
 }
 
+// errInjectLimit: an injector did not return in time.
+var errInjectLimit = errors.New("the injection took too long")
+
+// inject makes the change, within the time that its effect may take to show.
+func (p *play) inject(ctx context.Context, s *stepRun, injector injectors.Injector, target injectors.Target) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, max(effectLimit, s.planned.deadline), errInjectLimit)
+	defer cancel()
+	return injector.Inject(ctx, p.world, target, s.undo)
+}
+
 // prove has a fault show that it bit; one that cannot is left without proof, and Judge says so.
 func (p *play) prove(ctx context.Context, s *stepRun, injector injectors.Injector, target injectors.Target,
 	at time.Duration) error {
@@ -86,8 +97,9 @@ func (p *play) prove(ctx context.Context, s *stepRun, injector injectors.Injecto
 		return fmt.Errorf("%w: %w", errNoEffect, err)
 	}
 	proof := assertions.Interval{Lo: at, Hi: p.now()}
-	s.effective.open(nil)
-	return p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) { step.Effective = &proof })
+	err := p.recorder.UpdateStep(s.planned.Name, func(step *assertions.Step) { step.Effective = &proof })
+	s.effective.open(err)
+	return err
 }
 
 func (p *play) bind(ctx context.Context, step string, target *scenarios.Target) ([]injectors.Object, error) {
@@ -180,5 +192,9 @@ func (p *play) heal(ctx context.Context, out *outcome) {
 
 // repairCommand is what takes back what is still owed: the next run on the cluster does so before anything else.
 func (p *play) repairCommand() string {
-	return fmt.Sprintf("rebound run %s --cluster %s", p.plan.scenario.Metadata.Name, p.cluster.Name)
+	scenario := "-f " + p.plan.scenario.File
+	if name, shipped := strings.CutPrefix(p.plan.scenario.File, scenarios.LibraryPrefix); shipped {
+		scenario = name
+	}
+	return fmt.Sprintf("rebound run %s --cluster %s", scenario, p.cluster.Name)
 }
