@@ -154,8 +154,9 @@ type call struct {
 	lease    *lease
 	report   *reports.Report
 	plays    int // repeats begun, over all scenarios
-	// stopped says why nothing more is run; empty while the call goes on.
+	// stopped says why nothing more is run; empty while the call goes on. keep leaves the cluster as it is.
 	stopped string
+	keep    bool
 }
 
 // play runs every plan. Once ctx has ended the rest is reported as not run.
@@ -197,6 +198,9 @@ func (c *call) repeat(ctx context.Context, plan *Plan, index int, scenario *repo
 	if err != nil {
 		scenario.Reason = err.Error()
 		c.progress.say("%s: %v", plan.Scenario, err)
+		if c.request.Cluster == "" { // what kept this one from being made keeps the next one too
+			c.stopped = "no cluster could be had"
+		}
 		return true
 	}
 	c.describeCluster(cluster, scenario)
@@ -224,10 +228,10 @@ func (c *call) repeat(ctx context.Context, plan *Plan, index int, scenario *repo
 	c.report.Leftovers = append(c.report.Leftovers, outcome.leftovers...)
 	c.progress.say("%s: run %d: %s%s", plan.Scenario, index, run.Verdict, parenthesis(run.Reason))
 	if c.request.Keep && (run.Verdict != assertions.Met) == (plan.twin == nil) {
-		c.stopped = "the run before is kept to be looked into"
+		c.stopped, c.keep = "the run before is kept to be looked into", true
 	}
 	if len(outcome.leftovers) > 0 { // nothing more is broken where something is still owed
-		c.stopped = "an undo is still owed"
+		c.stopped, c.keep = "an undo is still owed", true
 	}
 	return c.stopped != ""
 }
@@ -282,11 +286,10 @@ func judgeTwin(twin *scenarios.Twin, runs []reports.Run) (assertions.Verdict, st
 // finish gives the cluster back and closes the report.
 func (c *call) finish(ctx context.Context) *reports.Report {
 	c.report.Conclude()
-	keep := c.stopped != ""
-	if err := c.lease.release(ctx, keep); err != nil {
+	if err := c.lease.release(ctx, c.keep); err != nil {
 		c.progress.say("%v", err)
 	}
-	if keep && c.lease.current != nil {
+	if c.keep && c.lease.current != nil {
 		name := c.lease.current.Name
 		c.progress.say("cluster %s is kept: export KUBECONFIG=%s", name, c.lease.current.Kubeconfig)
 		if c.request.Cluster == "" {
