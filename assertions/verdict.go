@@ -49,9 +49,3 @@ func weight(v Verdict) int {
 		return 2
 	}
 }
-
-// Worst is the verdict that Combine gives.
-func Worst(verdicts ...Verdict) Verdict {
-	whole, _ := Combine(verdicts...)
-	return whole
-}
