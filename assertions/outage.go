@@ -53,6 +53,21 @@ func sentSince(samples []Sample, from time.Duration) []Sample {
 	return samples[sort.Search(len(samples), func(i int) bool { return samples[i].Start >= from }):]
 }
 
+// over leaves out what was over by a moment: all before the last sample that passed and was answered by then. A steady
+// state that was shorter than hold does not make one outage of the start-up before it and the fault after it.
+func over(samples []Sample, pass func(*Sample) bool, by time.Duration) []Sample {
+	first := 0
+	for i := range samples {
+		if samples[i].Start > by {
+			break
+		}
+		if samples[i].End <= by && pass(&samples[i]) {
+			first = i
+		}
+	}
+	return samples[first:]
+}
+
 // never stands for an end that was not seen.
 const never = time.Duration(math.MaxInt64)
 
@@ -72,11 +87,12 @@ type scan struct {
 
 // streamDips gives the dips of "every sample passes": one for each run of failing samples, one for each blind gap of
 // the probe, declared or not (see blindGaps). Samples that were not answered by end are not looked at. Failures that
-// are surely one outage under hold come as one dip; hold is zero where the dips between them matter. Samples sent
-// well before from are not looked at: they cannot change what comes after it.
+// are surely one outage under hold come as one dip; hold is zero where the dips between them matter. What was over
+// before from is no part of what comes after it (see over).
 func streamDips(s *Stream, gaps []Gap, pass func(*Sample) bool, hold, from, end time.Duration) []Dip {
 	samples := inOrder(sentSince(s.Samples, from-hold-2*s.Timeout-lookBack))
 	exposure := exposure{samples: samples, pass: pass, hold: hold, end: end}
+	samples = over(samples, pass, from-s.Timeout)
 	blind := blindGaps(s, samples, gaps, pass, hold, end)
 	sc := scan{hold: hold}
 	for i := range samples {

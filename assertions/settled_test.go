@@ -81,3 +81,22 @@ func TestPending(t *testing.T) {
 		}
 	}
 }
+
+// TestStartUpIsNoPartOfTheOutage: what failed before the steady state, however short that was, is over; a blind gap in the
+// middle of the outage then takes nothing from its lower bound.
+func TestStartUpIsNoPartOfTheOutage(t *testing.T) {
+	t.Parallel()
+	down := []byte(strings.Repeat("x", 80) + pad(20) + strings.Repeat("x", 370) + pad(60)) // up again 2 s before the fault
+	for i := 300; i < 312; i++ {
+		down[i] = '-'
+	}
+	tl := Timeline{End: 53 * s, Steps: []Step{fault(victim("a"))}, Streams: []Stream{answers(100*ms, string(down))}}
+	r := Judge(tl, Objective{Since: Since{"cut", EdgeAt}, Reach: &Condition{Probe: "front", OK: ptr(true)}, Hold: 3 * s,
+		Within: 20 * s})
+	if r.Verdict != Missed || r.Lo < 36.8 || r.Hi < 37 || r.Hi > 37.2 {
+		t.Errorf("%s [%g, %g] (%s), want missed after 37 s", r.Verdict, r.Lo, r.Hi, r.Reason)
+	}
+	if out := Outages(tl.Streams[0], nil, 3*s, 10*s, tl.End); len(out) != 1 || out[0].Hi > 37200*ms {
+		t.Errorf("outages %+v, want one of 37 s", out)
+	}
+}

@@ -134,17 +134,8 @@ func secondsOf(d time.Duration) *float64 {
 	return &s
 }
 
-// outagesOf lists a stream's outages from the first step on. The samples begin with the last good one that had ended
-// when the oldest sample in flight at the first step was sent: it bounds an outage's beginning, and nothing before it
-// matters.
+// outagesOf lists a stream's outages from the first step on.
 func outagesOf(tl assertions.Timeline, stream assertions.Stream, first time.Duration) []Outage {
-	begin := 0
-	for i, s := range stream.Samples {
-		if s.OK && s.End <= first-stream.Timeout {
-			begin = i
-		}
-	}
-	stream.Samples = stream.Samples[begin:]
 	var out []Outage
 	for _, o := range assertions.Outages(stream, tl.Gaps, outageHold, first, tl.End) {
 		outage := Outage{StartSeconds: o.Start.Seconds(), LoSeconds: o.Lo.Seconds()}
